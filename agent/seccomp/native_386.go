@@ -1,0 +1,3 @@
+package seccomp
+
+func native() table { return table386 }
