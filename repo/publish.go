@@ -1,0 +1,208 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"time"
+
+	"dbuild/internal/fault"
+)
+
+// Publish puts an upload into its suite and returns when clients see it and a
+// power cut cannot undo it. It is atomic: whatever fails, and wherever it is
+// killed, clients see the old suite or the new one. Publishing what the suite
+// holds already changes nothing. An upload that does not agree with itself or
+// with the suite is refused with a [RejectedError]; nothing is kept of it.
+//
+// A suite has at most one generation per second. Uploads that come faster, also
+// those of other processes, become one generation together; if ctx ends while
+// this one waits for the others, it is part of the next generation all the same.
+func (r *Repo) Publish(ctx context.Context, u Upload) (p Published, err error) {
+	target := DefaultSuite(u.Suite)
+	target.Architectures = union(target.Architectures, u.Architectures)
+	target.Immutable = u.Immutable
+	if err := target.check(); err != nil {
+		return p, fault.Wrap(fault.Usage, fmt.Errorf("publish: %w", err))
+	}
+	c, err := r.check(ctx, u)
+	if err != nil {
+		return p, err
+	}
+	if s, found, err := r.readSuite(u.Suite); err != nil {
+		return p, err
+	} else if found {
+		target = s
+	}
+	if target.Debug != DebugSuite {
+		return r.publish(ctx, target, c)
+	}
+	main, debug := c.split()
+	symbols, err := r.publishDebug(ctx, target, main, debug)
+	if err != nil {
+		return p, publishError(u.Suite, err)
+	}
+	if p, err = r.publish(ctx, target, main); err != nil {
+		return p, err
+	}
+	p.Unchanged = p.Unchanged && symbols.Unchanged
+	p.Files, p.Replaced = append(p.Files, symbols.Files...), append(p.Replaced, symbols.Replaced...)
+	return p, nil
+}
+
+// publish brings a checked upload into one suite.
+func (r *Repo) publish(ctx context.Context, target Suite, c checked) (p Published, err error) {
+	var ch change
+	var placed []entry
+	g, err := r.update(ctx, target, func(w *writer, s Suite, cur generation) (_ change, err error) {
+		ch, placed, err = w.accept(ctx, s, cur, c)
+		return ch, err
+	})
+	if err != nil {
+		return p, publishError(target.Name, err)
+	}
+	return r.published(g, ch, placed), nil
+}
+
+// publishError names the suite, unless the error does.
+func publishError(suite string, err error) error {
+	var rejected *RejectedError
+	if errors.As(err, &rejected) {
+		return err
+	}
+	return fmt.Errorf("publish into %q: %w", suite, err)
+}
+
+// accept plans the change that a checked upload makes, and brings its files
+// into the pool.
+func (w *writer) accept(ctx context.Context, s Suite, cur generation, c checked) (ch change, placed []entry, err error) {
+	c = c.routed(s)
+	ch, olds, err := w.plan(ctx, s, cur, c)
+	if err != nil {
+		return ch, nil, err
+	}
+	if placed, err = w.placeAll(&ch, c.items, olds); err != nil {
+		return ch, nil, err
+	}
+	return ch, placed, w.keepRecords(c.Upload)
+}
+
+// placeAll brings the items into the pool, completes the change, and returns
+// their entries. olds are the entries whose places they take.
+func (w *writer) placeAll(ch *change, items []item, olds []entry) (placed []entry, err error) {
+	for i, it := range items {
+		old := olds[i]
+		same := old.sha256 == it.sha256 && old.component == it.component
+		if same && w.present(it, old) {
+			placed = append(placed, old)
+			continue
+		}
+		e, err := w.place(ch.suite.Name, it)
+		if err != nil {
+			return nil, err
+		}
+		placed = append(placed, e)
+		if same && e.path == old.path {
+			continue
+		}
+		ch.add = append(ch.add, e)
+		if old.sha256 != "" {
+			ch.drop = append(ch.drop, old)
+		}
+	}
+	return placed, nil
+}
+
+func (r *Repo) published(g generation, ch change, placed []entry) Published {
+	p := Published{Path: r.dir, Suite: ch.suite.Name, Generation: g.n, Date: g.release.Date, Unchanged: ch.empty()}
+	for _, e := range ch.drop {
+		p.Replaced = append(p.Replaced, e.filePath())
+	}
+	for _, e := range placed {
+		p.Files = append(p.Files, PublishedFile{Name: e.fileName(), Path: e.filePath(), SHA256: e.sha256})
+	}
+	return p
+}
+
+// keepRecords keeps the .changes and .buildinfo of a build. They come before
+// the generation, so that no published package is without them.
+func (w *writer) keepRecords(u Upload) error {
+	for _, d := range []Document{u.Changes, u.Buildinfo} {
+		if d.Data == nil {
+			continue
+		}
+		rel := path.Join("builds", u.Build, d.Name)
+		if old, err := os.ReadFile(w.path(rel)); err == nil && bytes.Equal(old, d.Data) {
+			continue
+		}
+		if err := w.disk.mkdirAll(path.Dir(rel)); err != nil {
+			return err
+		}
+		if err := w.disk.write(rel, d.Data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// commit makes and shows the next generation, with everything that is pending
+// in tx. The order matters: everything of it is durable before the one step
+// that clients see, and the database comes last, since it can be filled again
+// from what clients see.
+func (w *writer) commit(ctx context.Context, tx querier, commitTx func() error, s Suite, from generation, date time.Time) (generation, error) {
+	p, err := readPending(ctx, tx, s.Name)
+	if err != nil {
+		return generation{}, err
+	}
+	g, gone, err := w.prepare(ctx, tx, draft{s, from, p}, date)
+	if err != nil {
+		return g, err
+	}
+	if err := w.disk.sync(); err != nil {
+		return g, err
+	}
+	if err := ctx.Err(); err != nil {
+		return g, err
+	}
+	if err := w.show(s.Name, g.n); err != nil {
+		return g, err
+	}
+	// Clients see the new generation: from here on nothing is an error.
+	ctx = context.WithoutCancel(ctx)
+	if err = recordShown(ctx, tx, s.Name, g.digest); err == nil {
+		err = commitTx()
+	}
+	if err != nil {
+		w.report.Warn("the database does not have generation %d of %q yet: %v", g.n, s.Name, err)
+		return g, nil
+	}
+	w.removeShards(ctx, s.Name, gone)
+	return g, nil
+}
+
+// prepare writes the next generation where no client sees it: indexes by hash,
+// the generation's directory, and its Release files last. It also returns the
+// shards that this generation no longer needs.
+func (w *writer) prepare(ctx context.Context, tx querier, d draft, date time.Time) (g generation, gone []shard, err error) {
+	n, err := w.next(d.suite.Name, d.from)
+	if err != nil {
+		return g, nil, err
+	}
+	rows, gone, err := w.writeIndexes(ctx, tx, d)
+	if err != nil {
+		return g, nil, err
+	}
+	if err := w.writeGeneration(d.suite.Name, n, rows); err != nil {
+		return g, nil, err
+	}
+	architectures, components := d.header()
+	text := releaseText(d.suite, date, architectures, components, rows)
+	// What this strict reader refuses must not reach a client.
+	if g, err = newGeneration(d.suite.Name, n, text); err != nil {
+		return g, nil, err
+	}
+	return g, gone, w.writeRelease(g.dir, text, date)
+}
