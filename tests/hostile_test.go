@@ -71,8 +71,8 @@ func TestHostile(t *testing.T) {
 		t.Run(e.name, func(t *testing.T) {
 			r := &hostileRun{hostileEngine: e, host: h, dir: filepath.Join(h.dir, e.name), sleeper: h.newSleeper()}
 			e.need(t, r)
+			r.mkdir(t, r.dir) // before any of them looks at the host
 			t.Parallel()
-			r.mkdir(t, r.dir)
 			// The first package makes the images that all others use.
 			if !t.Run("escapes", r.testEscapes) {
 				return

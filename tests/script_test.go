@@ -43,10 +43,12 @@
 package tests
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -81,6 +83,9 @@ func (t tidied) Run() int {
 	if err == nil {
 		err = os.Setenv(workRootVar, dir)
 	}
+	if err == nil {
+		err = forgetSettings()
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "make work directory:", err)
 		return 1
@@ -95,6 +100,19 @@ func (t tidied) Run() int {
 		return 1
 	}
 	return code
+}
+
+// forgetSettings keeps what is set where the tests run from the dbuild that they
+// run: $CI, for one, would let a build hand out an earlier one's result.
+func forgetSettings() error {
+	errs := []error{os.Unsetenv("CI")}
+	for _, entry := range os.Environ() {
+		name, _, _ := strings.Cut(entry, "=")
+		if strings.HasPrefix(name, "DBUILD_") && !strings.HasPrefix(name, "DBUILD_TEST_") {
+			errs = append(errs, os.Unsetenv(name))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func TestScript(t *testing.T) {
