@@ -330,10 +330,12 @@ func (b *build) update(ctx context.Context, suite archive.Suite, components []st
 	if err != nil {
 		return nil, err
 	}
+	start := time.Now()
 	states, err := b.Archive.Update(ctx, sources)
 	if err != nil {
 		return nil, err
 	}
+	b.timed(TimingArchive, start)
 	b.updated[key] = states
 	return states, nil
 }

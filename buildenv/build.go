@@ -31,8 +31,14 @@ func (b *build) build(ctx context.Context) error {
 			return err
 		}
 	}
+	start := time.Now()
+	took := time.Duration(0)
 	checked := make(chan error, 1) // beside start and unpacking
-	go func() { checked <- b.checkImage(b.res.Deps.Hit, b.depsCheck) }()
+	go func() {
+		err := b.checkImage(b.res.Deps.Hit, b.depsCheck)
+		took = time.Since(start)
+		checked <- err
+	}()
 	c, err := b.Engine.Create(ctx, b.spec(b.deps.Image.ID, engine.PurposeBuild))
 	if err != nil {
 		return errors.Join(EngineError(ctx, fmt.Errorf("create build container: %w", err)), <-checked)
@@ -41,12 +47,14 @@ func (b *build) build(ctx context.Context) error {
 	b.container = c
 	err = b.putSource(ctx, c)
 	if err == nil {
+		b.timed(TimingContainer, start)
 		err = b.unpack(ctx, c)
 	}
 	// A damaged image explains whatever went wrong in it.
 	if damage := <-checked; damage != nil {
 		return damage
 	}
+	b.res.Timings[TimingImage] = took.Seconds()
 	if err != nil {
 		return err
 	}

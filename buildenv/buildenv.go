@@ -221,6 +221,11 @@ func Run(ctx context.Context, t Tools, req Request) (res Result, err error) {
 	return res, err
 }
 
+// timed adds the time since start to a timing of the result.
+func (b *build) timed(name string, start time.Time) {
+	b.res.Timings[name] += time.Since(start).Seconds()
+}
+
 func (b *build) runStage(ctx context.Context, s stage) error {
 	start := time.Now()
 	b.said = ""
@@ -268,7 +273,7 @@ func (b *build) begin(ctx context.Context) error {
 	b.id = now.UTC().Format("20060102T150405Z") + "-" + hex.EncodeToString(r[:])
 	b.res = Result{
 		V: 1, Event: "result", Build: b.id, Time: now.UTC(), Arch: b.req.Arch,
-		Stages: map[string]float64{}, Limits: map[string]string{}, Checked: []string{}, Artifacts: []Artifact{},
+		Stages: map[string]float64{}, Timings: map[string]float64{}, Limits: map[string]string{}, Checked: []string{}, Artifacts: []Artifact{},
 	}
 	info, err := b.Engine.Info(ctx)
 	if err != nil {

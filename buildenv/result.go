@@ -45,11 +45,19 @@ type Result struct {
 	Checked   []string           `json:"checked"`   // which image checks ran
 	Limits    map[string]string  `json:"limits"`    // limit → "enforced" or why not
 	Stages    map[string]float64 `json:"stages"`    // seconds
+	Timings   map[string]float64 `json:"timings"`   // seconds of what lies within a stage, see the constants
 	Log       string             `json:"log"`
 	Artifacts []Artifact         `json:"artifacts"`
 	Repo      *RepoResult        `json:"repo,omitempty"`
 	Error     *ErrorResult       `json:"error,omitempty"`
 }
+
+// The parts of a stage that are timed.
+const (
+	TimingArchive   = "archive-check" // whether the archives changed, and their signatures
+	TimingImage     = "image-check"   // of the image to build in, beside the next
+	TimingContainer = "container"     // to build in: its start, and sending the source
+)
 
 // BaseResult says which base image was used.
 type BaseResult struct {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"dbuild/deb"
 )
@@ -23,41 +24,107 @@ func (l *lab) dbuildArgv(verb, state string, args ...string) []string {
 
 // buildJob builds a package and takes the stages from the result event.
 func (l *lab) buildJob(state, pkg string, done func() error) (job, error) {
-	out, err := l.fresh("dbuild-out")
+	j, events, err := l.eventsJob(state, pkg)
 	if err != nil {
-		return job{}, err
+		return j, err
 	}
-	events := &bytes.Buffer{}
-	argv := l.dbuildArgv("build", state, "--json", "-o", out, l.dsc[pkg])
-	return job{
-		commands: []command{{argv: argv, dir: out, stdout: events}},
-		done: func(_ context.Context, s *sample) error {
-			if err := wantFile(out, "*.changes"); err != nil {
-				return err
-			}
-			var err error
-			if s.stages, err = stagesOf(events.Bytes()); err != nil {
-				return err
-			}
-			return done()
-		},
-	}, nil
+	check := j.done
+	j.done = func(ctx context.Context, s *sample) error {
+		if err := check(ctx, s); err != nil {
+			return err
+		}
+		o, err := outcomeOf(events.Bytes())
+		if err != nil {
+			return err
+		}
+		s.stages = o.Stages
+		return done()
+	}
+	return j, nil
 }
 
-// stagesOf reads the seconds of the stages from the last event.
-func stagesOf(events []byte) (map[string]float64, error) {
-	lines := bytes.Split(bytes.TrimSpace(events), []byte("\n"))
-	var result struct {
-		Event  string             `json:"event"`
-		Stages map[string]float64 `json:"stages"`
+// outcome is what the events of a build tell.
+type outcome struct {
+	Event   string
+	Stages  map[string]float64
+	Timings map[string]float64
+	Reused  string
+	Base    struct{ Hit bool }
+	Deps    struct {
+		Match                 string
+		Installed, Downloaded int
 	}
-	if err := json.Unmarshal(lines[len(lines)-1], &result); err != nil {
+	building time.Time // start of the stage build
+}
+
+// outcomeOf reads the last event, and when the stage build began.
+func outcomeOf(events []byte) (*outcome, error) {
+	o := &outcome{}
+	lines := bytes.Split(bytes.TrimSpace(events), []byte("\n"))
+	if err := json.Unmarshal(lines[len(lines)-1], o); err != nil {
 		return nil, fmt.Errorf("read result event: %w", err)
 	}
-	if result.Event != "result" || len(result.Stages) == 0 {
-		return nil, fmt.Errorf("last event is %q with %d stages", result.Event, len(result.Stages))
+	if o.Event != "result" || len(o.Stages) == 0 {
+		return nil, fmt.Errorf("last event is %q with %d stages", o.Event, len(o.Stages))
 	}
-	return result.Stages, nil
+	for _, line := range lines[:len(lines)-1] {
+		var e struct {
+			Event, Stage string
+			Time         time.Time
+		}
+		if err := json.Unmarshal(line, &e); err != nil {
+			return nil, fmt.Errorf("read event: %w", err)
+		}
+		if e.Event == "stage-start" && e.Stage == "build" {
+			o.building = e.Time
+		}
+	}
+	return o, nil
+}
+
+// partJob builds a package and measures a part of that, in seconds, with what
+// the events tell.
+func (l *lab) partJob(state, pkg string, part func(*outcome) (float64, error), args ...string) (job, error) {
+	j, events, err := l.eventsJob(state, pkg, args...)
+	if err != nil {
+		return j, err
+	}
+	j.done = func(_ context.Context, s *sample) error {
+		o, err := outcomeOf(events.Bytes())
+		if err != nil {
+			return err
+		}
+		if o.Base.Hit && !o.building.IsZero() {
+			o.Timings["start"] = o.building.Sub(s.start).Seconds()
+		}
+		wall, err := part(o)
+		s.wall, s.cpu, s.peak, s.own = time.Duration(wall*float64(time.Second)), 0, 0, 0
+		s.stages = o.Stages
+		return err
+	}
+	return j, nil
+}
+
+// eventsJob builds a package; events keeps what it prints.
+func (l *lab) eventsJob(state, pkg string, args ...string) (j job, events *bytes.Buffer, err error) {
+	out, err := l.fresh("dbuild-out")
+	if err != nil {
+		return j, nil, err
+	}
+	events = &bytes.Buffer{}
+	argv := l.dbuildArgv("build", state, append(args, "--json", "-o", out, l.dsc[pkg])...)
+	j.commands = []command{{argv: argv, dir: out, stdout: events}}
+	j.done = func(context.Context, *sample) error { return wantFile(out, "*.changes") }
+	return j, events, nil
+}
+
+// buildOnce builds a package, which fills the state.
+func (l *lab) buildOnce(ctx context.Context, state, pkg string) error {
+	out, err := l.fresh("dbuild-out")
+	if err != nil {
+		return err
+	}
+	return l.tool(ctx, out, l.dbuildArgv("build", state, "-o", out, l.dsc[pkg])...)
 }
 
 // dbuildWarm builds with base and build dependencies cached.

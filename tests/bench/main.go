@@ -50,7 +50,7 @@ func parseOptions(args []string) (options, error) {
 	f.StringVar(&o.work, "work", "/dev/shm", "make everything below `dir`, which must be a tmpfs")
 	f.IntVar(&o.rounds, "n", 5, "`rounds`, of which the median is taken")
 	f.BoolVar(&o.keep, "keep", false, "keep the work directory")
-	f.StringVar(&o.rowList, "rows", "warm,engines,base,nothing,repo", "comma-separated `rows` to measure")
+	f.StringVar(&o.rowList, "rows", "warm,engines,base,nothing,deps,fresh,repo", "comma-separated `rows` to measure")
 	f.StringVar(&o.only, "only", "", "comma-separated `contenders` to measure (default: all)")
 	f.BoolVar(&o.expired, "allow-expired", false, "accept an archive past its Valid-Until, for dbuild and peers alike")
 	if err := f.Parse(args); err != nil {

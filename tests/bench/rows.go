@@ -25,6 +25,12 @@ func (l *lab) rows() ([]row, error) {
 	if wants(l.rowList, "nothing") {
 		all = append(all, row{"From nothing to the .deb of " + packages[0], "dbuild at most 0.4", []contender{l.mmdebstrapSbuild(), l.dbuildNothing()}})
 	}
+	if wants(l.rowList, "deps") {
+		all = append(all, l.depsRows()...)
+	}
+	if wants(l.rowList, "fresh") {
+		all = append(all, l.freshRows()...)
+	}
 	if wants(l.rowList, "repo") {
 		all = append(all, l.repositories()...)
 	}

@@ -14,6 +14,7 @@ import (
 
 // sample is what one measured run took.
 type sample struct {
+	start     time.Time // of the first command
 	wall, cpu time.Duration
 	peak      int64              // bytes: resident peak of the largest process
 	own       int64              // bytes: resident peak of the command's first process alone
@@ -21,6 +22,9 @@ type sample struct {
 }
 
 func (s sample) plus(o sample) sample {
+	if s.start.IsZero() {
+		s.start = o.start
+	}
 	s.wall += o.wall
 	s.cpu += o.cpu
 	s.peak = max(s.peak, o.peak)
@@ -63,7 +67,7 @@ func (l *lab) runCommand(ctx context.Context, c command) (s sample, err error) {
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 20 * time.Second
 
-	start := time.Now()
+	s.start = time.Now()
 	if err := cmd.Start(); err != nil {
 		return s, err
 	}
@@ -71,7 +75,7 @@ func (l *lab) runCommand(ctx context.Context, c command) (s sample, err error) {
 	own := make(chan int64, 1)
 	go func() { own <- watchPeak(cmd.Process.Pid, stop) }()
 	err = cmd.Wait()
-	s.wall = time.Since(start)
+	s.wall = time.Since(s.start)
 	close(stop)
 	s.own = <-own
 	s.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()

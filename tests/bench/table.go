@@ -19,20 +19,29 @@ func table(r row, results [][]sample) string {
 		samples := results[i]
 		wall := median(samples, func(s sample) float64 { return s.wall.Seconds() })
 		first := median(results[0], func(s sample) float64 { return s.wall.Seconds() })
-		fmt.Fprintf(&b, "| %s | %.*f | %.2f | %.2f | %.0f | %s |\n", c.name, decimals(wall), wall, wall/first,
-			median(samples, func(s sample) float64 { return s.cpu.Seconds() }),
-			median(samples, func(s sample) float64 { return float64(s.peak) / (1 << 20) }), values(samples))
+		fmt.Fprintf(&b, "| %s | %.*f | %.2f | %s | %s | %s |\n", c.name, decimals(wall), wall, wall/first,
+			orDash("%.2f", median(samples, func(s sample) float64 { return s.cpu.Seconds() })),
+			orDash("%.0f", median(samples, func(s sample) float64 { return float64(s.peak) / (1 << 20) })), values(samples))
 	}
 	for i, c := range r.contenders {
 		if text := stageLine(results[i]); text != "" {
 			fmt.Fprintf(&b, "\nStages of %s, in s: %s.\n", c.name, text)
 		}
-		if c.name == "dbuild" {
+		if c.name == "dbuild" && results[i][0].own > 0 {
 			own := slices.MaxFunc(results[i], func(a, b sample) int { return cmp.Compare(a.own, b.own) }).own
 			fmt.Fprintf(&b, "\nPeak memory of the dbuild process itself: %.0f MiB.\n", float64(own)/(1<<20))
 		}
 	}
 	return b.String()
+}
+
+// orDash prints a number; 0 stands for what was not measured, since a part of a
+// command has no memory or processor time of its own.
+func orDash(format string, v float64) string {
+	if v == 0 {
+		return "–"
+	}
+	return fmt.Sprintf(format, v)
 }
 
 // decimals is how exactly seconds are printed.

@@ -52,7 +52,7 @@ func TestTableDividesByTheFirst(t *testing.T) {
 	}
 }
 
-func TestStagesOf(t *testing.T) {
+func TestOutcomeOf(t *testing.T) {
 	tests := []struct {
 		name, events string
 		want         float64
@@ -66,9 +66,9 @@ func TestStagesOf(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := stagesOf([]byte(tt.events))
-			if (err != nil) != tt.fails || got["build"] != tt.want {
-				t.Errorf("got %v, %v", got, err)
+			got, err := outcomeOf([]byte(tt.events))
+			if (err != nil) != tt.fails || err == nil && got.Stages["build"] != tt.want {
+				t.Errorf("got %+v, %v", got, err)
 			}
 		})
 	}
