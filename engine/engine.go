@@ -294,7 +294,8 @@ type Container interface {
 	// Run runs a step to its end; any number of times. The error is nil
 	// whenever the step ran, whatever its exit. When ctx ends the step's
 	// processes are killed and ctx.Err() is returned. ErrLost when the agent
-	// vanished.
+	// vanished; where it is known that the kernel killed it for want of memory,
+	// that is the step's exit, and ErrLost what comes of using the container on.
 	Run(ctx context.Context, step Step) (Exit, error)
 
 	// Quiesce kills and reaps every process but the agent.

@@ -28,8 +28,8 @@ type agent struct {
 	steps stepSet
 }
 
-func newAgent(conn *wire.Conn) *agent {
-	return &agent{conn: conn, procs: newProcs(), ready: make(chan struct{}), bare: -1}
+func newAgent(conn *wire.Conn, score *oomScore) *agent {
+	return &agent{conn: conn, procs: newProcs(score), ready: make(chan struct{}), bare: -1}
 }
 
 // accept serves one operation.

@@ -39,6 +39,10 @@ func Main(args []string) {
 	runtime.LockOSThread()
 	setName()
 	rw, err := connection(args)
+	score := openOOMScore() // not possible any more without being dumpable
+	if err == nil {
+		err = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	}
 	if err != nil {
 		os.Stderr.WriteString("dbuild-agent: " + err.Error() + "\n")
 		os.Exit(125)
@@ -47,7 +51,7 @@ func Main(args []string) {
 	runtime.GOMAXPROCS(min(runtime.NumCPU(), 4))
 	shieldSignals()
 	unix.Umask(0)
-	a := newAgent(wire.NewConn(rw))
+	a := newAgent(wire.NewConn(rw), score)
 	go a.procs.reap()
 	over := make(chan struct{})
 	go func() {
@@ -67,9 +71,6 @@ func setName() {
 // connection takes over the descriptors it was started with and closes all
 // others.
 func connection(args []string) (io.ReadWriteCloser, error) {
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		return nil, err
-	}
 	switch {
 	case len(args) == 2 && args[0] == ModeNative:
 		count, err := strconv.Atoi(args[1])

@@ -14,19 +14,22 @@ import (
 // process 1 included.
 type procs struct {
 	mu      sync.Mutex // held over a start, so that an exit finds its entry
+	score   *oomScore  // changed over a start; nil where it cannot be
 	waiting map[int]chan<- syscall.WaitStatus
 	started chan struct{}
 }
 
-func newProcs() *procs {
-	return &procs{waiting: map[int]chan<- syscall.WaitStatus{}, started: make(chan struct{}, 1)}
+func newProcs(score *oomScore) *procs {
+	return &procs{score: score, waiting: map[int]chan<- syscall.WaitStatus{}, started: make(chan struct{}, 1)}
 }
 
 // start runs a program; its exit status comes through the channel.
 func (p *procs) start(path string, argv []string, attr *syscall.ProcAttr) (int, <-chan syscall.WaitStatus, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.score.prefer()
 	pid, err := syscall.ForkExec(path, argv, attr)
+	p.score.restore()
 	if err != nil {
 		return 0, nil, err
 	}

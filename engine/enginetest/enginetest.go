@@ -42,7 +42,7 @@ func RunNames(t *testing.T, longest int, open func(t *testing.T) engine.Engine) 
 		tests func(t *testing.T, s *suite)
 	}{
 		{"images", testImages}, {"containers", testContainers}, {"get", testGet}, {"put", testPut},
-		{"steps", testSteps}, {"isolation", testIsolation}, {"limits", testLimits},
+		{"steps", testSteps}, {"isolation", testIsolation}, {"limits", testLimits}, {"shared-memory", testSharedMemory},
 	} {
 		t.Run(group.name, func(t *testing.T) { group.tests(t, newSuite(t, open(t), rootTar(tool, longest))) })
 	}

@@ -58,6 +58,25 @@ func testLimits(t *testing.T, s *suite) {
 	}
 }
 
+// testSharedMemory fills the memory with what no process has as its own: the
+// largest process may then be the agent, and it is not to blame.
+func testSharedMemory(t *testing.T, s *suite) {
+	info, err := s.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(info.Limits, "memory") {
+		t.Skip("memory cannot be limited here")
+	}
+	spec := s.spec(engine.PurposeBuild)
+	spec.Limits.Memory = engine.Limit{Value: 48 << 20, Required: true}
+	c := s.container(t, spec)
+	out, exit := output(t, c, builder, "fill-disk", "/dev/shm/large", "200000000")
+	if exit.Reason != engine.ReasonOOM {
+		t.Errorf("%+v\n%s", exit, out)
+	}
+}
+
 func mustExit(t *testing.T, c engine.Container, args ...string) engine.Exit {
 	t.Helper()
 	_, exit := output(t, c, builder, args...)

@@ -8,6 +8,8 @@ import (
 	"os"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"dbuild/engine"
 	"dbuild/engine/session"
 	"dbuild/internal/fault"
@@ -69,6 +71,9 @@ func (c *container) Run(ctx context.Context, step engine.Step) (engine.Exit, err
 	if err != nil {
 		if ctx.Err() != nil {
 			return exit, ctx.Err()
+		}
+		if errors.Is(err, engine.ErrLost) && c.reason(before) == engine.ReasonOOM {
+			return engine.Exit{Code: -1, Signal: int(unix.SIGKILL), Reason: engine.ReasonOOM}, nil
 		}
 		return exit, fmt.Errorf("run step: %w", c.diagnose(err))
 	}
