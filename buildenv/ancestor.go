@@ -26,13 +26,12 @@ import (
 // fresh installation. The caller closes the entry.
 func (b *build) ancestor(ctx context.Context) (found *cache.Ancestor, e *cache.Entry, why string, err error) {
 	archives := newStatement(b.suite, nil, b.req.Arch, b.sources(), nil, "").Archive
-	all, err := b.Cache.Ancestors(ctx, b.policy, b.set, archives)
-	if err != nil {
-		return nil, nil, "", err
-	}
 	why = "no image with build dependencies holds a part of the wanted set and nothing else"
 	fromBase := len(added(b.baseSet, b.set))
-	for i, a := range all {
+	for a, err := range b.Cache.Ancestors(ctx, b.policy, b.set, archives) {
+		if err != nil {
+			return nil, nil, "", err
+		}
 		if len(a.Missing) >= fromBase {
 			break // the base is as near, and has no history
 		}
@@ -42,7 +41,7 @@ func (b *build) ancestor(ctx context.Context) (found *cache.Ancestor, e *cache.E
 		}
 		if reason == "" {
 			if e, err = b.openAncestor(ctx, a.Hash); e != nil || err != nil {
-				return &all[i], e, "", err
+				return &a, e, "", err
 			}
 			reason = fmt.Sprintf("image %.12s cannot be used", a.Hash)
 		}

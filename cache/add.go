@@ -83,6 +83,9 @@ func (s *Store) add(ctx context.Context, parent *Entry, img engine.Image, st Sta
 		return nil, fmt.Errorf("add %s image: %w", st.Kind, err)
 	}
 	s.memo.setVerified(ctx, e.Hash, s.o.BootID)
+	if st.Kind == KindDeps {
+		s.keepSketch(ctx, e.Hash, st.Packages)
+	}
 	if err := e.Touch(ctx); err != nil {
 		s.report.Note("time of last use is not kept: %v", err)
 	}

@@ -39,6 +39,12 @@ func TestStep(t *testing.T) {
 		if ok != test.ok || ok && (len(missing) != test.missing || len(replaced) != test.replaced) {
 			t.Errorf("%s: missing %v, replaced %v, %v", test.name, missing, replaced, ok)
 		}
+		// By the sketches alone it is at least likely, with the same numbers.
+		k := sketchOf(test.have)
+		guessed, likely := k.within(sketchOf(test.want).index())
+		if ok && (!likely || guessed != len(replaced) || len(test.want)-k.count()+guessed != len(missing)) {
+			t.Errorf("%s: the sketch says %v, replaced %d", test.name, likely, guessed)
+		}
 	}
 }
 
@@ -51,9 +57,8 @@ func TestAncestors(t *testing.T) {
 	set := append([]Package{pkg("b"), pkg("a"), pkg("c")}, base.Statement.Packages...)
 	names := func(p Policy, set []Package, archives []Archive) (out []string) {
 		t.Helper()
-		found, err := f.Ancestors(ctx, p, set, archives)
-		must(t, err)
-		for _, one := range found {
+		for one, err := range f.Ancestors(ctx, p, set, archives) {
+			must(t, err)
 			for name, e := range map[string]*Entry{"a": a, "ab": ab} {
 				if e.Hash == one.Hash {
 					out = append(out, name)
@@ -88,10 +93,39 @@ func TestAncestorsEndAfterSteps(t *testing.T) {
 	for i, name := range []string{"a", "b", "c", "d", "e"} {
 		top = f.addDeps(top, name)
 		set = append(set, pkg(name))
-		found, err := f.Ancestors(ctx, policy(), append(set, pkg("more")), top.Statement.Archive)
-		must(t, err)
-		if got, want := found[0].Hash == top.Hash, i+1 < MaxSteps; got != want {
+		nearest := ""
+		for one, err := range f.Ancestors(ctx, policy(), append(set, pkg("more")), top.Statement.Archive) {
+			must(t, err)
+			nearest = one.Hash
+			break
+		}
+		if got, want := nearest == top.Hash, i+1 < MaxSteps; got != want || nearest == "" {
 			t.Errorf("after %d steps: the newest image is taken: %v", i+1, got)
+		}
+	}
+}
+
+// TestAncestorsWithoutSketches loses and alters what is kept of the statements.
+func TestAncestorsWithoutSketches(t *testing.T) {
+	f := newFixture(t, true)
+	base := f.addBase()
+	set := append([]Package{pkg("a"), pkg("b")}, base.Statement.Packages...)
+	a := f.addDeps(base, "a")
+	f.addDeps(base, "x")
+	for _, change := range []string{
+		"DELETE FROM memo WHERE key LIKE 'sketch %'",
+		"UPDATE memo SET value = '' WHERE key LIKE 'sketch %'",
+		"SELECT 1", // the rows are there again
+	} {
+		_, err := f.db.ExecContext(ctx, change)
+		must(t, err)
+		var found []string
+		for one, err := range f.Ancestors(ctx, policy(), set, base.Statement.Archive) {
+			must(t, err)
+			found = append(found, one.Hash)
+		}
+		if diff := cmp.Diff([]string{a.Hash}, found); diff != "" {
+			t.Errorf("%s: %s", change, diff)
 		}
 	}
 }

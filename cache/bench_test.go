@@ -2,6 +2,7 @@ package cache
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 )
 
@@ -27,21 +28,42 @@ func BenchmarkDeps(b *testing.B) {
 	}
 }
 
-// BenchmarkAncestors looks through 200 deps images for one to stand on; each
-// statement is verified.
+// BenchmarkAncestors looks through 200 deps images of 300 packages for the
+// nearest one to stand on.
 func BenchmarkAncestors(b *testing.B) {
-	f := newFixture(b, false)
-	base := f.addBase()
-	for i := range 200 {
-		st := Statement{}
-		for p := range 300 {
-			st.Packages = append(st.Packages, pkg(fmt.Sprintf("package-%d-%d", i, p)))
-		}
-		e, err := f.AddDeps(ctx, base, f.image(base.Image.ID), st)
-		must(b, err, e.Close())
-	}
-	for b.Loop() {
-		_, err := f.Ancestors(ctx, policy(), []Package{pkg("x")}, baseStatement().Archive)
-		must(b, err)
+	for _, wanted := range []struct {
+		name  string
+		fits  bool
+		count int
+	}{{"none fits", false, 0}, {"all fit", true, 1}} {
+		b.Run(wanted.name, func(b *testing.B) {
+			f := newFixture(b, true)
+			base := f.addBase()
+			set := slices.Clone(base.Statement.Packages)
+			for i := range 200 {
+				st := Statement{Packages: slices.Clone(base.Statement.Packages)}
+				for p := range 300 {
+					st.Packages = append(st.Packages, pkg(fmt.Sprintf("package-%d", i+p)))
+				}
+				e, err := f.AddDeps(ctx, base, f.image(base.Image.ID), st)
+				must(b, err, e.Close())
+			}
+			for p := range 500 {
+				if wanted.fits || p < 100 {
+					set = append(set, pkg(fmt.Sprintf("package-%d", p)))
+				}
+			}
+			for b.Loop() {
+				count := 0
+				for _, err := range f.Ancestors(ctx, policy(), set, baseStatement().Archive) {
+					must(b, err)
+					count++
+					break
+				}
+				if count != wanted.count {
+					b.Fatalf("%d found", count)
+				}
+			}
+		})
 	}
 }

@@ -58,7 +58,7 @@
 //
 // Rows of the table memo(key, value, mac) are authenticated with a key derived
 // from the image key: which package set a resolver run gave, which images were
-// hashed since the boot, the highest sequence number. A row whose mac is wrong
+// hashed since the boot, which packages each holds, the highest sequence number. A row whose mac is wrong
 // is dropped with a note. The table image_use(statement, used) is only for
 // expiry. Losing the database costs time, nothing else.
 package cache

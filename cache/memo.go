@@ -172,7 +172,7 @@ func (m *memo) forget(ctx context.Context, hash string) {
 	if m.db == nil {
 		return
 	}
-	_, err1 := m.db.ExecContext(ctx, "DELETE FROM memo WHERE key = ?", verifiedKey(hash))
+	_, err1 := m.db.ExecContext(ctx, "DELETE FROM memo WHERE key IN (?, ?)", verifiedKey(hash), sketchKey(hash))
 	_, err2 := m.db.ExecContext(ctx, "DELETE FROM image_use WHERE statement = ?", hash)
 	if err := errors.Join(err1, err2); err != nil {
 		m.report.Note("rows of image %.12s are not dropped: %v", hash, err)
