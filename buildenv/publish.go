@@ -21,17 +21,27 @@ import (
 // publish is stage 9: the results go to the output directory, the signed build
 // statement is written, and the binaries and the verified input source go into
 // the local repository. Each is atomic; nothing is published without a
-// statement.
+// statement, which knows what is published.
 func (b *build) publish(ctx context.Context) error {
 	if err := b.writeOutputs(ctx); err != nil {
 		return err
 	}
-	if err := b.record(); err != nil {
+	var ready repo.Prepared
+	var refused error
+	if !b.req.NoRepo {
+		if ready, refused = b.prepareUpload(ctx); refused != nil && ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	if err := b.record(ready.Signed()); err != nil {
 		return err
 	}
 	if !b.req.NoRepo {
-		if err := b.intoRepo(ctx); err != nil {
-			return fmt.Errorf("publish: %w", err)
+		if refused == nil {
+			refused = b.intoRepo(ctx, ready)
+		}
+		if refused != nil {
+			return fmt.Errorf("publish: %w", refused)
 		}
 	}
 	if b.res.Reused != "" {
@@ -54,8 +64,9 @@ func (b *build) sourceResults() []result {
 	return out
 }
 
-// intoRepo publishes the binaries, and the input source byte for byte.
-func (b *build) intoRepo(ctx context.Context) error {
+// prepareUpload checks what is to be published: the binaries, and the input
+// source byte for byte.
+func (b *build) prepareUpload(ctx context.Context) (ready repo.Prepared, err error) {
 	up := repo.Upload{
 		Suite: b.suite.Name, Component: b.component, Source: b.src.Name, Version: b.changes.Version.String(),
 		Architectures: []string{b.req.Arch}, Build: b.id,
@@ -67,7 +78,7 @@ func (b *build) intoRepo(ctx context.Context) error {
 		case strings.HasSuffix(r.Name, ".changes"), strings.HasSuffix(r.Name, ".buildinfo"):
 			data, err := os.ReadFile(r.Path)
 			if err != nil {
-				return err
+				return ready, err
 			}
 			doc := repo.Document{Name: r.Name, Data: data}
 			if strings.HasSuffix(r.Name, ".changes") {
@@ -80,7 +91,11 @@ func (b *build) intoRepo(ctx context.Context) error {
 	for _, r := range b.sourceResults() {
 		up.Files = append(up.Files, repo.File{Name: r.Name, Path: r.Path, Size: r.Size, SHA256: r.SHA256, Link: b.packed})
 	}
-	done, err := b.Repo.Publish(ctx, up)
+	return b.Repo.Prepare(ctx, up)
+}
+
+func (b *build) intoRepo(ctx context.Context, ready repo.Prepared) error {
+	done, err := b.Repo.PublishPrepared(ctx, ready)
 	if err != nil {
 		return err
 	}
@@ -89,8 +104,9 @@ func (b *build) intoRepo(ctx context.Context) error {
 }
 
 // record writes the signed statement of the build: what was built from what,
-// in which image.
-func (b *build) record() error {
+// in which image. signed are the hashes of the repository's copies to which it
+// added a signature.
+func (b *build) record(signed map[string]string) error {
 	if b.res.Reused != "" { // what was signed of that build is true of this
 		return b.writeStatement(b.reused[0], b.reused[1])
 	}
@@ -101,7 +117,7 @@ func (b *build) record() error {
 		s.Source = append(s.Source, cache.File{Name: f.Name, SHA256: f.SHA256})
 	}
 	for _, r := range b.results {
-		s.Artifacts = append(s.Artifacts, cache.File{Name: r.Name, SHA256: r.SHA256})
+		s.Artifacts = append(s.Artifacts, cache.File{Name: r.Name, SHA256: r.SHA256, Published: signed[r.Name]})
 	}
 	data, sig, err := b.Cache.SignBuild(s)
 	if err != nil {

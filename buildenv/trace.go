@@ -2,6 +2,7 @@ package buildenv
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -18,7 +19,6 @@ import (
 	"dbuild/archive"
 	"dbuild/cache"
 	"dbuild/deb"
-	"dbuild/dsc"
 	"dbuild/internal/fault"
 	"dbuild/internal/state"
 	"dbuild/sign"
@@ -29,19 +29,24 @@ type Origins struct {
 	State *state.State
 	// Keys are the image keys that this machine signs and signed with.
 	Keys *sign.Keyring
+	// Repo are the keys that sign and signed for this machine's repository.
+	Repo *sign.Keyring
+	// Maintainers hold keys that may have signed a .changes; may be nil.
+	Maintainers *sign.Keyring
 	// Keyrings hold the archives' keys; empty: those installed for the suite.
 	Keyrings []string
 }
 
 // Link is one link of the chain from a file to the key of an archive.
 type Link struct {
-	Link    string    `json:"link"` // "file", "build", "deps", "base", "archive"
+	Link    string    `json:"link"` // "file", "origin", "changes", "build", "deps", "base", "archive"
 	Name    string    `json:"name"` // of the file; of the build; suite of an image; URL and suite of an archive
 	SHA256  string    `json:"sha256"`
 	Signer  string    `json:"signer,omitempty"` // fingerprint of the key that vouches
 	Date    time.Time `json:"date,omitzero"`    // when the link was made
 	OK      bool      `json:"ok"`
 	Problem string    `json:"problem,omitempty"`
+	Note    string    `json:"note,omitempty"` // what was not looked at
 }
 
 // Traced is the chain of one file, up to the link that failed.
@@ -58,15 +63,22 @@ const statementsDir = "statements"
 
 // Trace walks from a .deb or .udeb that this machine built to the key of the
 // archive that its base image was made of. The chain ends with the link that is
-// missing or wrong, and then the error, of class trust, names it. A signature
-// that was added to the file (_gpgorigin) is not part of what was built.
+// missing or wrong, and then the error, of class trust, names it. What was added
+// to the file later is not part of what was built, but a signature of its origin
+// (_gpgorigin) must be good.
 func Trace(ctx context.Context, o Origins, path string) (t Traced, err error) {
 	t = Traced{File: path, Switches: []string{}}
-	name, sum, err := builtHash(path)
+	name, sum, origin, err := o.readPackage(path)
 	if err != nil {
 		return t, fault.Wrap(fault.Input, err)
 	}
 	t.Links = append(t.Links, Link{Link: "file", Name: name, SHA256: sum, OK: true})
+	if origin != nil {
+		if origin.err != nil {
+			return t, t.broken(origin.Link, origin.err)
+		}
+		t.Links = append(t.Links, origin.Link)
+	}
 	found, err := o.builds(sum)
 	if err != nil {
 		return t, err
@@ -74,11 +86,15 @@ func Trace(ctx context.Context, o Origins, path string) (t Traced, err error) {
 	if len(found) == 0 {
 		return t, t.broken(Link{Link: "build"}, fault.New(fault.Trust, "no build of this state made it"))
 	}
-	// The same bytes may have been built several times: one whole chain is enough.
-	var first Traced
-	var firstErr error
+	return t.follow(ctx, o, found, name, sum)
+}
+
+// follow goes on from a file to the builds that made it. The same bytes may have
+// been built several times: one whole chain is enough.
+func (t Traced) follow(ctx context.Context, o Origins, found []signedBuild, name, sum string) (first Traced, firstErr error) {
 	for i, build := range found {
-		next := Traced{File: path, Switches: []string{}, Links: slices.Clone(t.Links)}
+		next := Traced{File: t.File, Switches: []string{}, Links: slices.Clone(t.Links)}
+		var err error
 		if err = next.walk(ctx, o, build, name, sum); err == nil || ctx.Err() != nil {
 			return next, err
 		}
@@ -89,42 +105,6 @@ func Trace(ctx context.Context, o Origins, path string) (t Traced, err error) {
 	return first, firstErr
 }
 
-// TraceChanges traces every package that a .changes lists, after comparing it
-// with its row. It returns all chains; the error joins those of the broken ones.
-func TraceChanges(ctx context.Context, o Origins, path string) (all []Traced, err error) {
-	doc, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fault.Wrap(fault.Input, err)
-	}
-	changes, err := dsc.ReadChanges(doc)
-	if err != nil {
-		return nil, err
-	}
-	var errs []error
-	for _, f := range changes.Files {
-		if !isBinary(f.Name) {
-			continue
-		}
-		beside := filepath.Join(filepath.Dir(path), f.Name)
-		size, sum, err := hashFile(beside)
-		if err != nil {
-			return all, fault.Wrap(fault.Input, err)
-		}
-		if size != f.Size || sum != f.SHA256 {
-			t := Traced{File: beside, Switches: []string{}}
-			errs = append(errs, t.broken(Link{Link: "file", Name: f.Name, SHA256: sum}, fault.New(fault.Trust, "the .changes lists SHA-256 %s", f.SHA256)))
-			all = append(all, t)
-			continue
-		}
-		t, err := Trace(ctx, o, beside)
-		all, errs = append(all, t), append(errs, err)
-	}
-	if len(all) == 0 {
-		return nil, fault.New(fault.Usage, "%q lists no package", path)
-	}
-	return all, errors.Join(errs...)
-}
-
 // broken ends the chain with a link that does not hold.
 func (t *Traced) broken(l Link, err error) error {
 	l.OK, l.Problem = false, err.Error()
@@ -132,29 +112,55 @@ func (t *Traced) broken(l Link, err error) error {
 	return fault.Wrap(fault.Trust, fmt.Errorf("verify %q: link %s: %w", t.File, l.Link, err))
 }
 
-// builtHash is the SHA-256 of a package as it was built, and its name.
-func builtHash(path string) (name, sum string, err error) {
+// originLink is the link of a signature inside of a package.
+type originLink struct {
+	Link
+	err error // why it is broken
+}
+
+// readPackage returns the name of a package, its SHA-256 as it was built, and
+// what is to be said of the signature of its origin, if there is one.
+func (o Origins) readPackage(path string) (name, sum string, origin *originLink, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return "", "", err
+		return "", "", nil, err
 	}
 	defer f.Close()
 	fi, err := f.Stat()
 	if err != nil {
-		return "", "", err
+		return "", "", nil, err
 	}
 	if !fi.Mode().IsRegular() {
-		return "", "", fmt.Errorf("%q is not a regular file", path)
+		return "", "", nil, fmt.Errorf("%q is not a regular file", path)
 	}
 	b, err := deb.OpenDeb(f, fi.Size())
 	if err != nil {
-		return "", "", fmt.Errorf("read %q: %w", path, err)
+		return "", "", nil, fmt.Errorf("read %q: %w", path, err)
 	}
 	h := sha256.New()
 	if _, err := io.Copy(h, io.NewSectionReader(f, 0, b.BuiltSize)); err != nil {
-		return "", "", err
+		return "", "", nil, err
 	}
-	return filepath.Base(path), hex.EncodeToString(h.Sum(nil)), nil
+	sig, err := b.Origin(f)
+	if err != nil {
+		return "", "", nil, fmt.Errorf("read %q: %w", path, err)
+	}
+	if sig != nil {
+		origin = o.judgeOrigin(sig, func() io.Reader { return deb.ReadParts(f, b.Signed()) })
+	}
+	return filepath.Base(path), hex.EncodeToString(h.Sum(nil)), origin, nil
+}
+
+// judgeOrigin verifies the signature inside of a package, which may be older
+// than the key lasted.
+func (o Origins) judgeOrigin(sig []byte, signed func() io.Reader) *originLink {
+	l := &originLink{Link: Link{Link: "origin", Name: deb.OriginMember}}
+	by, err := o.Repo.VerifyStream(signed, sig, sign.Policy{LaxExpiry: true})
+	l.OK, l.Date, l.Signer, l.err = err == nil, by.Created, cmp.Or(by.Fingerprint, by.KeyID), err
+	if errors.Is(err, sign.ErrUnknownKey) {
+		l.err = fault.WithHint(err, "this machine's repository did not sign it; ask debsig-verify, with the policy of who did")
+	}
+	return l
 }
 
 // signedBuild is the statement of a build, not verified.
@@ -193,7 +199,7 @@ func (t *Traced) walk(ctx context.Context, o Origins, build signedBuild, name, s
 	digest := sha256.Sum256(build.data)
 	l := Link{Link: "build", Name: build.id, SHA256: hex.EncodeToString(digest[:])}
 	st, err := chain.Build(build.data, build.sig)
-	made := func(f cache.File) bool { return f.SHA256 == sum || f.Published == sum }
+	made := func(f cache.File) bool { return f.SHA256 == sum }
 	if err == nil && !slices.ContainsFunc(st.Artifacts, made) {
 		err = fault.New(fault.Trust, "build %s did not make %q", build.id, name)
 	}
@@ -265,9 +271,7 @@ func (t *Traced) archives(o Origins, suite string, all []cache.Archive) error {
 		seen[a.InRelease] = true
 		ring := ring
 		if o.own(a) { // this machine's repository key signed it
-			if ring, err = sign.OpenKeyring(o.State.Path("repo", "key.asc")); err != nil {
-				return t.broken(Link{Link: "archive"}, err)
-			}
+			ring = o.Repo
 		}
 		l := Link{Link: "archive", Name: a.URL + " " + a.Suite, SHA256: a.InRelease, Signer: a.SignedBy, Date: a.Date, OK: true}
 		rel, err := archive.VerifyPast(o.State.Path("archive"), a.InRelease, ring, a.SignedBy)

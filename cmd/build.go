@@ -104,6 +104,7 @@ func (o *buildOptions) addFlags(f *pflag.FlagSet) {
 	f.StringArrayVar(&o.debbuildopts, "debbuildopts", nil, "`OPTIONS` for dpkg-buildpackage, split at spaces")
 	f.StringVarP(&o.output, "output", "o", "", "`DIR` for the results (default: the current directory, the parent of a tree)")
 	f.BoolVar(&o.noRepo, "no-repo", false, "do not publish into the local repository")
+	addSignDebs(f, &o.signDebs)
 	f.BoolVar(&o.requireSignature, "require-signature", false, "refuse a .dsc without a good signature by a known key")
 	f.BoolVar(&o.network, "network", false, "let the build use the host's network; recorded")
 	f.BoolVar(&o.reuse, "reuse", false, "take the result of an earlier, equal build (default: where $CI is set and nobody looks on)")

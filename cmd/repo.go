@@ -47,7 +47,7 @@ enters passes the same checks as a build.`,
 	}
 	c.AddCommand(
 		newRepoInitCommand(a), newRepoListCommand(a), newRepoShowCommand(a), newRepoAddCommand(a), newRepoRemoveCommand(a),
-		newRepoCopyCommand(a), newRepoSnapshotCommand(a), newRepoRollbackCommand(a), newRepoDropCommand(a), newRepoPublishCommand(a),
+		newRepoCopyCommand(a), newRepoSnapshotCommand(a), newRepoRollbackCommand(a), newRepoPublishCommand(a),
 		newRepoVerifyCommand(a), newRepoRebuildCommand(a), newRepoGCCommand(a), newRepoKeyCommand(a), newRepoServeCommand(a),
 	)
 	return c
@@ -82,7 +82,7 @@ func (a *app) withRepo(ctx context.Context, o *repoOptions, fn func(openRepo) er
 	if err := repo.Migrate(ctx, r.state.DB); err != nil {
 		return err
 	}
-	if r.Repo, err = repo.Open(ctx, r.state.Path("repo"), r.state.DB, r.keys.own, r.keys.options(obs)); err != nil {
+	if r.Repo, err = repo.Open(ctx, r.state.Path("repo"), r.state.DB, r.keys.own, r.keys.options(&o.common, obs)); err != nil {
 		return err
 	}
 	return fn(r)

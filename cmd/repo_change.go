@@ -44,6 +44,7 @@ Exit status: 0 all is in the suite (it may have been before) · 10 usage ·
 		},
 	}
 	o.addFlags(c.Flags(), "`SUITE` to add to")
+	addSignDebs(c.Flags(), &o.signDebs)
 	c.Flags().StringVar(&component, "component", "", "`COMPONENT` for all files (default: as their sections say)")
 	return c
 }

@@ -32,8 +32,8 @@ type repoKeys struct {
 	until        map[string]time.Time // by fingerprint: up to when a key before signs, too
 }
 
-func (k repoKeys) options(r report.Reporter) repo.Options {
-	return repo.Options{Now: time.Now, Report: r, Also: k.also, Before: k.before}
+func (k repoKeys) options(o *common, r report.Reporter) repo.Options {
+	return repo.Options{Now: time.Now, Report: r, Also: k.also, Before: k.before, SignDebs: o.signDebs}
 }
 
 // oldKeys is keys/repo.json: the keys that keys/repo.asc took over from. The
@@ -160,7 +160,7 @@ the same.`,
 		},
 	}
 	o.addFlags(c.Flags(), "")
-	c.AddCommand(newRepoKeyRotateCommand(a))
+	c.AddCommand(newRepoKeyRotateCommand(a), newRepoKeyDebsigCommand(a))
 	return c
 }
 

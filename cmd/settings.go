@@ -32,6 +32,7 @@ type common struct {
 	offline  bool
 	maxAge   time.Duration
 	expired  bool
+	signDebs bool
 
 	origins map[string]string // where each setting came from
 }
@@ -59,6 +60,11 @@ func (o *common) addFlags(f *pflag.FlagSet) {
 	f.BoolVar(&o.offline, "offline", false, "use only what was fetched before")
 	f.DurationVar(&o.maxAge, "max-age", 0, "do not ask the archive again within this `TIME`")
 	f.BoolVar(&o.expired, "allow-expired", false, "accept an archive past its Valid-Until; recorded in what is made from it")
+}
+
+// addSignDebs adds the flag of the verbs that bring packages into the repository.
+func addSignDebs(f *pflag.FlagSet, v *bool) {
+	f.BoolVar(v, "sign-debs", false, "sign inside of each .deb that the repository hands out (_gpgorigin, for debsig-verify)")
 }
 
 // load fills flags that were not given from environment and files, and checks

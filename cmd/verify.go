@@ -1,10 +1,13 @@
 package cmd
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,18 +22,23 @@ import (
 
 func newVerifyCommand(a *app) *cobra.Command {
 	o := &repoOptions{}
+	var maintainers []string
 	c := &cobra.Command{
 		Use:   "verify [flags] FILE…",
 		Short: "Walk a package back to the key of the archive",
-		Long: `Walk from a .deb, or from every package that a .changes lists, back to the key of
-the archive that its base image was made of:
+		Long: `Walk from a .deb, or from a .changes and every package that it lists, back to the
+key of the archive that its base image was made of:
 
   file → build statement → build dependencies → base → InRelease → archive key
 
 Each statement is signed by this machine's image key and names the next by its
 hash. The chain ends at the first link that is missing or wrong; that one is named,
-and the exit status is 12. A signature that was added to a package (_gpgorigin) is
-not part of what was built, and is not looked at.
+and the exit status is 12.
+
+The repository's copy of a package may have a signature inside (_gpgorigin, see
+sign.debs). It is not part of what was built, but must be good, and by a key of
+this repository. A .changes is as a build made it, with the signature of -k if that
+was given, or was signed later by a key of --maintainer-keyring.
 
 Nothing that this needs ever expires: statements and InRelease files stay when
 images, downloads and build records go.`,
@@ -40,15 +48,16 @@ images, downloads and build records go.`,
 			if err := o.load(a, c); err != nil {
 				return err
 			}
-			return a.verifyFiles(c, o, args)
+			return a.verifyFiles(c, o, maintainers, args)
 		},
 	}
 	o.addFlags(c.Flags(), "")
 	c.Flags().StringSliceVar(&o.keyrings, "keyring", nil, "`FILE` with the archive's keys (default: the installed archive keyring)")
+	c.Flags().StringSliceVar(&maintainers, "maintainer-keyring", nil, "`FILE` with keys that may have signed a .changes (default: the installed keyrings of Debian's developers)")
 	return c
 }
 
-func (a *app) verifyFiles(c *cobra.Command, o *repoOptions, args []string) (err error) {
+func (a *app) verifyFiles(c *cobra.Command, o *repoOptions, maintainers, args []string) (err error) {
 	obs := a.observer(&o.common)
 	defer obs.Close()
 	dir := o.state
@@ -66,13 +75,27 @@ func (a *app) verifyFiles(c *cobra.Command, o *repoOptions, args []string) (err 
 	if err != nil {
 		return err
 	}
-	from := buildenv.Origins{State: s, Keys: keys, Keyrings: o.keyrings}
+	ring, err := repoRing(c.Context(), s)
+	if err != nil {
+		return err
+	}
+	from := buildenv.Origins{State: s, Keys: keys, Repo: ring, Keyrings: o.keyrings}
+	if slices.ContainsFunc(args, isChanges) {
+		if len(maintainers) == 0 {
+			maintainers = installedDeveloperKeyrings()
+		}
+		if len(maintainers) > 0 {
+			if from.Maintainers, err = sign.OpenKeyring(maintainers...); err != nil {
+				return err
+			}
+		}
+	}
 	var all []buildenv.Traced
 	var errs []error
 	for _, path := range args {
 		var some []buildenv.Traced
 		var err error
-		if filepath.Ext(path) == ".changes" {
+		if isChanges(path) {
 			some, err = buildenv.TraceChanges(c.Context(), from, path)
 		} else {
 			var t buildenv.Traced
@@ -87,6 +110,8 @@ func (a *app) verifyFiles(c *cobra.Command, o *repoOptions, args []string) (err 
 	return a.printTraced(o, all, errors.Join(errs...))
 }
 
+func isChanges(path string) bool { return filepath.Ext(path) == ".changes" }
+
 // imageKeys are the public keys that statements of this state may be signed by.
 func imageKeys(s *state.State) (*sign.Keyring, error) {
 	k, err := sign.Load(s.Path("keys", "image.asc"))
@@ -97,6 +122,15 @@ func imageKeys(s *state.State) (*sign.Keyring, error) {
 		return nil, err
 	}
 	return cache.Keys(s.Path("keys")).Own(k)
+}
+
+// repoRing are the public keys that sign and signed for the repository.
+func repoRing(ctx context.Context, s *state.State) (*sign.Keyring, error) {
+	k, err := openRepoKeys(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	return sign.ParseKeyring(sign.PublicArmored(slices.Concat([]*sign.Key{k.own}, k.also, k.before)))
 }
 
 func (a *app) printTraced(o *repoOptions, all []buildenv.Traced, broken error) error {
@@ -129,8 +163,8 @@ func (a *app) printTraced(o *repoOptions, all []buildenv.Traced, broken error) e
 			if !l.Date.IsZero() {
 				line += " of " + l.Date.UTC().Format(time.RFC3339)
 			}
-			if l.Problem != "" {
-				line += ": " + buildenv.Printable(l.Problem)
+			if note := cmp.Or(l.Problem, l.Note); note != "" {
+				line += ": " + buildenv.Printable(note)
 			}
 			if _, err := fmt.Fprintln(a.stdout, line); err != nil {
 				return errors.Join(broken, err)

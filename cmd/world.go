@@ -25,7 +25,7 @@ import (
 	"dbuild/sign"
 )
 
-// developerKeyrings are the installed keyrings that the signature of a .dsc is
+// developerKeyrings are the keyrings that the signature of a .dsc or .changes is
 // looked up in.
 var developerKeyrings = []string{
 	"/usr/share/keyrings/debian-keyring.gpg", "/usr/share/keyrings/debian-keyring.pgp",
@@ -157,15 +157,21 @@ func (a *app) openStores(ctx context.Context, w *world, o *common, obs report.Re
 	if err := repo.Migrate(ctx, w.State.DB); err != nil {
 		return err
 	}
-	if w.Repo, err = repo.Open(ctx, w.State.Path("repo"), w.State.DB, keys.own, keys.options(obs)); err != nil {
+	if w.Repo, err = repo.Open(ctx, w.State.Path("repo"), w.State.DB, keys.own, keys.options(o, obs)); err != nil {
 		return err
 	}
+	w.Keyrings = installedDeveloperKeyrings()
+	return nil
+}
+
+// installedDeveloperKeyrings are the developers' keyrings that are there.
+func installedDeveloperKeyrings() (paths []string) {
 	for _, k := range developerKeyrings {
 		if _, err := os.Stat(k); err == nil {
-			w.Keyrings = append(w.Keyrings, k)
+			paths = append(paths, k)
 		}
 	}
-	return nil
+	return paths
 }
 
 // close closes what is open; nil fields are skipped.

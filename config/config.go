@@ -10,6 +10,9 @@
 //
 //	dist = "bookworm"
 //	keyring = ["/usr/share/keyrings/debian-archive-keyring.gpg"]
+//	sign.debs = true
+//
+// The dot of a table is a "-" of the name: the last one is sign-debs.
 //
 // Nothing is ever read from the source tree or the current directory, and
 // switches that skip a check exist only as flags.
@@ -105,7 +108,11 @@ func readFile(path string, required bool, known map[string]bool, values map[stri
 	if err := toml.Unmarshal(data, &doc); err != nil {
 		return err
 	}
-	for key, raw := range doc {
+	settings := map[string]any{}
+	if err := flatten(doc, "", settings); err != nil {
+		return err
+	}
+	for key, raw := range settings {
 		allowed, ok := known[key]
 		if !ok {
 			return fmt.Errorf("unknown setting %q%s", key, near(key, known))
@@ -118,6 +125,24 @@ func readFile(path string, required bool, known map[string]bool, values map[stri
 			return fmt.Errorf("setting %q: %w", key, err)
 		}
 		values[key] = Value{text, "file " + path}
+	}
+	return nil
+}
+
+// flatten gives the keys of tables their settings' names.
+func flatten(table map[string]any, prefix string, settings map[string]any) error {
+	for key, raw := range table {
+		name := prefix + key
+		if below, ok := raw.(map[string]any); ok {
+			if err := flatten(below, name+"-", settings); err != nil {
+				return err
+			}
+			continue
+		}
+		if _, ok := settings[name]; ok {
+			return fmt.Errorf("setting %q is given twice", name)
+		}
+		settings[name] = raw
 	}
 	return nil
 }

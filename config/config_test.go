@@ -28,7 +28,7 @@ func write(t *testing.T, text string, perm os.FileMode) string {
 
 func TestLoadOrder(t *testing.T) {
 	machine := write(t, "dist = \"sid\"\njobs = 3\nkeyring = [\"a\", \"b\"]\n", 0o644)
-	user := write(t, "dist = \"trixie\"\nno-repo = true\n", 0o600)
+	user := write(t, "dist = \"trixie\"\nno.repo = true\n", 0o600)
 	env := map[string]string{"DBUILD_JOBS": "5"}
 	got, err := config.Load(config.Sources{
 		Getenv: func(k string) string { return env[k] },
@@ -59,7 +59,10 @@ func TestLoadRefuses(t *testing.T) {
 		{"underscore", "no_repo = true", 0o600, nil, "did you mean no-repo"},
 		{"check switch", "allow-expired = true", 0o600, nil, "only be given as a flag"},
 		{"check switch in environment", "", 0o600, map[string]string{"DBUILD_ALLOW_EXPIRED": "1"}, "only be given as a flag"},
-		{"wrong type", "dist = {a = 1}", 0o600, nil, "is expected"},
+		{"wrong type", "dist = 1.5", 0o600, nil, "is expected"},
+		{"unknown key of a table", "dist = {a = 1}", 0o600, nil, `unknown setting "dist-a"`},
+		{"check switch in a table", "allow.expired = true", 0o600, nil, "only be given as a flag"},
+		{"twice in two forms", "no-repo = true\nno.repo = true", 0o600, nil, "given twice"},
 		{"duplicate", "dist = 'a'\ndist = 'b'", 0o600, nil, "dist"},
 		{"no TOML", "\x00\x01", 0o600, nil, "read settings"},
 		{"writable by others", "", 0o666, nil, "others can write it"},

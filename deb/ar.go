@@ -18,7 +18,11 @@ type arMember struct {
 	name   string
 	offset int64 // of the data
 	size   int64
+	date   int64 // in seconds of Unix; 0 if blank
 }
+
+// end is where the next member begins: data is padded to an even length.
+func (m arMember) end() int64 { return m.offset + m.size + m.size%2 }
 
 // arError reports a malformed ar archive.
 func arError(offset int64, format string, args ...any) error {
@@ -93,16 +97,19 @@ func parseArHeader(h string, offset int64) (arMember, error) {
 		return arMember{}, arError(offset, "member name %q is malformed", name)
 	}
 	// Time, owner and group are decimal and may be blank; the mode is octal.
-	for _, number := range []string{h[16:28], h[28:34], h[34:40], h[40:48]} {
+	var numbers [4]int64
+	for i, number := range []string{h[16:28], h[28:34], h[34:40], h[40:48]} {
 		if number = strings.TrimRight(number, " "); number != "" {
-			if _, err := parseDecimal(number, math.MaxInt64); err != nil {
+			n, err := parseDecimal(number, math.MaxInt64)
+			if err != nil {
 				return arMember{}, arError(offset, "header of %q: %v", name, err)
 			}
+			numbers[i] = n
 		}
 	}
 	size, err := parseSize(strings.TrimRight(h[48:58], " "))
 	if err != nil {
 		return arMember{}, arError(offset, "header of %q: %v", name, err)
 	}
-	return arMember{name: name, offset: offset + arHeaderSize, size: size}, nil
+	return arMember{name: name, offset: offset + arHeaderSize, size: size, date: numbers[0]}, nil
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+	"time"
 )
 
 // Bounds of a .deb's control part.
@@ -31,12 +33,19 @@ type BinaryFile struct {
 	// was added later: members that dpkg ignores, such as signatures.
 	BuiltSize int64
 	Added     []string // their names
+
+	// Made is the time that dpkg-deb wrote into the archive, that of the
+	// changelog's entry in a reproducible build. Nobody vouches for it.
+	Made time.Time
+
+	members []arMember
+	size    int64
 }
 
 // OpenDeb reads the front of a .deb of size bytes. The archive must hold
 // debian-binary (format 2.x), control.tar and data.tar, in this order, each tar
 // uncompressed, gzip, xz or zstd. Behind them may be members whose names begin
-// with "_", which are for others (deb(5)), and nothing else. The control part
+// with "_", which are for others (deb(5)), each name once, and nothing else. The control part
 // must hold one valid control file and only regular files beside each
 // other, and unpack to at most 64 MiB. The data part is not read; a
 // compression that Data would refuse is refused here.
@@ -59,6 +68,9 @@ func OpenDeb(r io.ReaderAt, size int64) (*BinaryFile, error) {
 		DataOffset:   members[2].offset,
 		DataSize:     members[2].size,
 		BuiltSize:    size,
+		Made:         time.Unix(members[0].date, 0),
+		members:      members,
+		size:         size,
 	}
 	for _, m := range members[3:] {
 		b.Added = append(b.Added, m.name)
@@ -74,9 +86,12 @@ func checkDebMembers(members []arMember) error {
 	if len(members) < 3 {
 		return fmt.Errorf("%d members, not 3", len(members))
 	}
-	for _, m := range members[3:] {
+	for i, m := range members[3:] {
 		if !strings.HasPrefix(m.name, "_") {
 			return fmt.Errorf("member %q behind the data", m.name)
+		}
+		if slices.ContainsFunc(members[3:3+i], func(o arMember) bool { return o.name == m.name }) {
+			return fmt.Errorf("member %q is given twice", m.name)
 		}
 	}
 	for i, stem := range []string{"debian-binary", "control.tar", "data.tar"} {

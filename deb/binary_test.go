@@ -264,6 +264,7 @@ func malformedDebs(t testing.TB) map[string][]byte {
 		"extra member first":        arFile("_x", "x", "debian-binary", "2.0\n", "control.tar", control, "data.tar", data),
 		"extra member between":      arFile("debian-binary", "2.0\n", "_x", "x", "control.tar", control, "data.tar", data),
 		"extra member last":         arFile("debian-binary", "2.0\n", "control.tar", control, "data.tar", data, "gpgorigin", "x"),
+		"extra member twice":        arFile("debian-binary", "2.0\n", "control.tar", control, "data.tar", data, "_x", "x", "_y", "y", "_x", "x"),
 		"data behind an extra one":  arFile("debian-binary", "2.0\n", "control.tar", control, "_x", "x", "data.tar", data),
 		"second data behind it":     arFile("debian-binary", "2.0\n", "control.tar", control, "data.tar", data, "_x", "x", "data.tar", data),
 		"format 3.0":                arFile("debian-binary", "3.0\n", "control.tar", control, "data.tar", data),
@@ -440,7 +441,7 @@ func TestReadAr(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []arMember{{"a", 68, 2}, {"b", 130, 1}, {"c", 192, 0}}
+	want := []arMember{{name: "a", offset: 68, size: 2}, {name: "b", offset: 130, size: 1}, {name: "c", offset: 192}}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(arMember{})); diff != "" {
 		t.Error(diff)
 	}

@@ -2,6 +2,7 @@ package repo
 
 import (
 	"context"
+	"path"
 	"slices"
 
 	"dbuild/internal/fault"
@@ -66,7 +67,8 @@ func (w *writer) planCopy(ctx context.Context, ch *change, chosen []entry) error
 				return err
 			}
 			for _, row := range rows {
-				it.files = append(it.files, measured{File: File{Name: row.Name, Size: row.Size, SHA256: row.SHA256}, md5: row.MD5})
+				pooled := w.path(path.Join(path.Dir(e.filePath()), row.Name))
+				it.files = append(it.files, measured{File: File{Name: row.Name, Path: pooled, Size: row.Size, SHA256: row.SHA256}, md5: row.MD5})
 			}
 			c.items = append(c.items, it)
 		}

@@ -30,6 +30,7 @@ type checked struct {
 type item struct {
 	entry
 	files []measured
+	came  string // SHA-256 of a package as it was given
 }
 
 // gate collects the problems of one upload.
@@ -242,7 +243,7 @@ func (r *Repo) checkBinary(ctx context.Context, g *gate, m measured, k kind) (it
 		section = row.Section
 	}
 	e := entry{stanza: s, component: g.component(m.Name, section)}
-	return item{e, []measured{m}}, true, nil
+	return item{entry: e, files: []measured{m}, came: m.SHA256}, true, nil
 }
 
 func (g *gate) compareWithChanges(s stanza, name string) {
@@ -304,7 +305,7 @@ func (g *gate) checkSource(m measured) (item, bool, error) {
 		g.reject(Problem{Code: CodeVersion, File: m.Name, Field: "Version", Want: g.sourceVersion, Got: s.version})
 	}
 	e := entry{stanza: s, component: g.component(m.Name, s.section)}
-	return item{e, append([]measured{m}, files...)}, ok, nil
+	return item{entry: e, files: append([]measured{m}, files...)}, ok, nil
 }
 
 // sourceFiles finds the files that a .dsc lists in the upload.

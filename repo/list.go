@@ -103,16 +103,12 @@ func (r *Repo) queried(suite string) ([]string, error) {
 
 // inStep makes sure that the rows of a suite are those of its generation.
 func (r *Repo) inStep(ctx context.Context, suite string) error {
-	cur, err := r.current(suite)
+	cur, err := r.shown(ctx, suite)
 	if err != nil {
 		return err
 	}
 	have, err := r.recordedRelease(ctx, suite)
-	if err != nil {
-		return err
-	}
-	kept, err := r.recordedGenerations(suite)
-	if err != nil || have == cur.digest && (cur.n > 0 || len(kept) == 0) {
+	if err != nil || have == cur.digest {
 		return err
 	}
 	return r.write(ctx, func(w *writer) error {

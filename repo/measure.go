@@ -24,6 +24,9 @@ var errNotThere = errors.New("not a regular file that is there")
 type measured struct {
 	File
 	md5 string // only of sources, whose index carries it
+	// If a signature is added on the way into the pool, size and hash are those of
+	// the copy there.
+	origin *originSigned
 }
 
 func (m measured) row() deb.File {

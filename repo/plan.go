@@ -53,7 +53,7 @@ func (r *Repo) plan(ctx context.Context, s Suite, cur generation, c checked) (ch
 	if err != nil {
 		return ch, nil, err
 	}
-	for _, it := range c.items {
+	for i, it := range c.items {
 		ch.components = append(ch.components, it.component)
 		if it.arch != "all" && it.arch != archSource {
 			ch.architectures = append(ch.architectures, it.arch)
@@ -61,6 +61,9 @@ func (r *Repo) plan(ctx context.Context, s Suite, cur generation, c checked) (ch
 		same, err := r.rows(ctx, s.Name, `e.kind = ? AND e.name = ? AND e.arch = ?`, it.kind, it.name, it.arch)
 		if err != nil {
 			return ch, nil, err
+		}
+		if slices.ContainsFunc(same, func(e entry) bool { return r.adopt(&it, e) }) {
+			c.items[i] = it
 		}
 		olds = append(olds, g.compareWithSuite(s, it, same))
 		if err := g.compareSources(it, mine); err != nil {

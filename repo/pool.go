@@ -90,11 +90,17 @@ func fileHash(path string) (sum string, err error) {
 		return "", err
 	}
 	defer cleanup.Close(&err, f)
+	sum, _, err = hashOf(f)
+	return sum, err
+}
+
+// hashOf reads to the end, for the SHA-256 in hex.
+func hashOf(r io.Reader) (sum string, size int64, err error) {
 	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
+	if size, err = io.Copy(h, r); err != nil {
+		return "", size, err
 	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	return hex.EncodeToString(h.Sum(nil)), size, nil
 }
 
 // put makes rel hold the bytes of m. Bytes of another kind can only be there
@@ -108,7 +114,7 @@ func (w *writer) put(rel string, m measured) (err error) {
 		w.disk.changed(rel)
 		return nil
 	}
-	if m.Link && !found {
+	if m.Link && m.origin == nil && !found {
 		if err := w.disk.linkFrom(m.Path, rel); err == nil || !cannotLink(err) {
 			return err
 		}
@@ -118,7 +124,7 @@ func (w *writer) put(rel string, m measured) (err error) {
 		return err
 	}
 	defer cleanup.Close(&err, f)
-	return w.disk.copy(rel, &verified{r: f, hash: sha256.New(), want: m})
+	return w.disk.copy(rel, &verified{r: m.content(f), hash: sha256.New(), want: m})
 }
 
 // cannotLink tells whether another file system, or a rule of this one, is why

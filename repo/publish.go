@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"time"
 
 	"dbuild/internal/fault"
@@ -22,30 +23,71 @@ import (
 // those of other processes, become one generation together; if ctx ends while
 // this one waits for the others, it is part of the next generation all the same.
 func (r *Repo) Publish(ctx context.Context, u Upload) (p Published, err error) {
-	target := DefaultSuite(u.Suite)
-	target.Architectures = union(target.Architectures, u.Architectures)
-	target.Immutable = u.Immutable
-	if err := target.check(); err != nil {
+	ready, err := r.Prepare(ctx, u)
+	if err != nil {
+		return p, err
+	}
+	return r.PublishPrepared(ctx, ready)
+}
+
+// Prepared is an upload that passed the checks which need no look into the suite,
+// and for which the repository has made the signatures of its packages.
+type Prepared struct {
+	target      Suite
+	main, debug checked // debug is empty unless the suite has a suite for it
+}
+
+// Signed returns, by name, the SHA-256 of the packages whose copies in the
+// repository differ from the given ones, by a signature.
+func (p Prepared) Signed() map[string]string {
+	signed := map[string]string{}
+	for _, it := range slices.Concat(p.main.items, p.debug.items) {
+		if it.came != "" && it.came != it.sha256 {
+			signed[it.fileName()] = it.sha256
+		}
+	}
+	return signed
+}
+
+// Prepare does what of [Repo.Publish] changes nothing, so that a caller can
+// record what will be published before it is. An upload that does not agree with
+// itself is refused with a [RejectedError].
+func (r *Repo) Prepare(ctx context.Context, u Upload) (p Prepared, err error) {
+	p.target = DefaultSuite(u.Suite)
+	p.target.Architectures = union(p.target.Architectures, u.Architectures)
+	p.target.Immutable = u.Immutable
+	if err := p.target.check(); err != nil {
 		return p, fault.Wrap(fault.Usage, fmt.Errorf("publish: %w", err))
 	}
-	c, err := r.check(ctx, u)
-	if err != nil {
+	if p.main, err = r.check(ctx, u); err != nil {
 		return p, err
 	}
 	if s, found, err := r.readSuite(u.Suite); err != nil {
 		return p, err
 	} else if found {
-		target = s
+		p.target = s
 	}
-	if target.Debug != DebugSuite {
-		return r.publish(ctx, target, c)
+	if p.target.Debug == DebugSuite {
+		p.main, p.debug = p.main.split()
+		err = r.signOrigins(ctx, p.target.debugSuite().Name, p.debug.items)
 	}
-	main, debug := c.split()
-	symbols, err := r.publishDebug(ctx, target, main, debug)
-	if err != nil {
+	if err = errors.Join(err, r.signOrigins(ctx, u.Suite, p.main.items)); err != nil {
 		return p, publishError(u.Suite, err)
 	}
-	if p, err = r.publish(ctx, target, main); err != nil {
+	return p, nil
+}
+
+// PublishPrepared is the rest of [Repo.Publish]. The files of the upload must
+// still be there.
+func (r *Repo) PublishPrepared(ctx context.Context, ready Prepared) (p Published, err error) {
+	if ready.target.Debug != DebugSuite {
+		return r.publish(ctx, ready.target, ready.main)
+	}
+	symbols, err := r.publishDebug(ctx, ready.target, ready.main, ready.debug)
+	if err != nil {
+		return p, publishError(ready.target.Name, err)
+	}
+	if p, err = r.publish(ctx, ready.target, ready.main); err != nil {
 		return p, err
 	}
 	p.Unchanged = p.Unchanged && symbols.Unchanged
@@ -180,9 +222,6 @@ func (w *writer) commit(ctx context.Context, tx querier, commitTx func() error, 
 		return g, nil
 	}
 	w.removeShards(ctx, s.Name, gone)
-	if err := w.adoptRecord(s.Name, g); err != nil {
-		w.report.Note("the record of %q is left to be collected: %v", s.Name, err)
-	}
 	return g, nil
 }
 
@@ -207,8 +246,5 @@ func (w *writer) prepare(ctx context.Context, tx querier, d draft, date time.Tim
 	if g, err = newGeneration(d.suite.Name, n, text); err != nil {
 		return g, nil, err
 	}
-	if err := w.writeRelease(g.dir, text, date); err != nil {
-		return g, nil, err
-	}
-	return g, gone, w.keepRecord(d.suite.Name, g)
+	return g, gone, w.writeRelease(g.dir, text, date)
 }

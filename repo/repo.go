@@ -39,6 +39,9 @@ type Options struct {
 	// from them, and are in key.asc. Before are keys whose time is over: what
 	// they signed can be read, and no client is told of them.
 	Also, Before []*sign.Key
+	// SignDebs adds a signature by the repository's own key to the copy of each
+	// .deb that comes into the pool, the member _gpgorigin that debsig-verify reads.
+	SignDebs bool
 }
 
 // Repo is an open repository. It is safe for concurrent use; writers, also
@@ -48,6 +51,7 @@ type Repo struct {
 	db         *sql.DB
 	keys       []*sign.Key // that sign, the repository's own first
 	retired    []*sign.Key
+	signDebs   bool
 	now        func() time.Time
 	sleep      func(context.Context, time.Duration) error
 	report     report.Reporter
@@ -65,7 +69,7 @@ type Repo struct {
 func Open(ctx context.Context, dir string, db *sql.DB, key *sign.Key, o Options) (*Repo, error) {
 	r := &Repo{
 		dir: dir, db: db, keys: append([]*sign.Key{key}, o.Also...), retired: o.Before, now: o.Now, sleep: sleep, report: o.Report,
-		grace: o.Grace, keep: o.Generations, compressor: sync.OnceValues(newCompressor),
+		signDebs: o.SignDebs, grace: o.Grace, keep: o.Generations, compressor: sync.OnceValues(newCompressor),
 	}
 	if r.now == nil {
 		r.now = time.Now

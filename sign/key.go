@@ -225,7 +225,21 @@ func (k *Key) DetachSign(data []byte, at time.Time, kind string) ([]byte, error)
 	return k.sign(packet.SigTypeBinary, data, at, kind)
 }
 
+// SignStream returns an armored detached signature of what data reads, of no
+// kind. It is dated at, or when the key was made if that is later, and depends
+// on that and the data alone.
+func (k *Key) SignStream(data io.Reader, at time.Time) ([]byte, error) {
+	if created := k.entity.PrimaryKey.CreationTime; at.Before(created) {
+		at = created
+	}
+	return k.signStream(packet.SigTypeBinary, data, at, "")
+}
+
 func (k *Key) sign(t packet.SignatureType, data []byte, at time.Time, kind string) ([]byte, error) {
+	return k.signStream(t, bytes.NewReader(data), at, kind)
+}
+
+func (k *Key) signStream(t packet.SignatureType, data io.Reader, at time.Time, kind string) ([]byte, error) {
 	if at.Before(k.entity.PrimaryKey.CreationTime) {
 		return nil, fmt.Errorf("sign with %s: the key is younger than %s", k.Fingerprint(), at.UTC().Format(time.RFC3339))
 	}
@@ -242,7 +256,9 @@ func (k *Key) sign(t packet.SignatureType, data []byte, at time.Time, kind strin
 		s.Notations = []*packet.Notation{{Name: kindNotation, Value: []byte(kind), IsCritical: true, IsHumanReadable: true}}
 	}
 	h := s.Hash.New()
-	h.Write(data)
+	if _, err := io.Copy(h, data); err != nil {
+		return nil, fmt.Errorf("sign with %s: %w", k.Fingerprint(), err)
+	}
 	var out bytes.Buffer
 	if err := s.Sign(h, k.entity.PrivateKey, signConfig(at)); err != nil {
 		return nil, fmt.Errorf("sign with %s: %w", k.Fingerprint(), err)

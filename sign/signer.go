@@ -2,6 +2,8 @@ package sign
 
 import (
 	"crypto"
+	"fmt"
+	"io"
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
@@ -18,8 +20,8 @@ type signer struct {
 	sig    Signature
 }
 
-// judge decides whether the signature s over the bytes signed is good.
-func (k signer) judge(s *packet.Signature, signed []byte, pol Policy) verdict {
+// judge decides whether the signature s over what signed reads is good.
+func (k signer) judge(s *packet.Signature, signed func() io.Reader, pol Policy) verdict {
 	k.sig.Fingerprint = hexUpper(k.entity.PrimaryKey.Fingerprint)
 	// Our clock may be a little behind the signer's.
 	now := pol.Now
@@ -80,13 +82,15 @@ func (k signer) checkStrength(s *packet.Signature) error {
 }
 
 // checkBytes is the cryptographic check alone.
-func (k signer) checkBytes(s *packet.Signature, signed []byte) error {
+func (k signer) checkBytes(s *packet.Signature, signed func() io.Reader) error {
 	pub, _ := k.key()
 	h, err := s.PrepareVerify()
 	if err != nil {
 		return refuse(ErrUnsupported, "%v", err)
 	}
-	h.Write(signed)
+	if _, err := io.Copy(h, signed()); err != nil {
+		return fmt.Errorf("read what is signed: %w", err)
+	}
 	if err := pub.VerifySignature(h, s); err != nil {
 		return refuse(ErrBadSignature, "by %s: the signed bytes were changed", k.sig.Fingerprint)
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"time"
 
@@ -78,40 +79,65 @@ func (r *Keyring) VerifyClearsigned(doc []byte, pol Policy) (text []byte, sig Si
 // blocks with nothing before, between and after them. The rules for several
 // signatures are those of [Keyring.VerifyClearsigned].
 func (r *Keyring) VerifyDetached(data, armored []byte, pol Policy) (Signature, error) {
-	if len(armored) > MaxDocument {
-		return Signature{}, refuse(ErrFraming, "signature longer than %d bytes", MaxDocument)
-	}
-	if len(bytes.TrimSpace(armored)) == 0 {
-		return Signature{}, refuse(ErrUnsigned, "empty signature file")
-	}
-	var packets []byte
-	for rest := armored; len(rest) > 0; {
-		block, after, err := decodeArmor(rest, typeSignature)
-		if err != nil {
-			return Signature{}, refuse(ErrFraming, "%v", err)
-		}
-		packets, rest = append(packets, block...), after
+	packets, err := dearmorAll(armored)
+	if err != nil {
+		return Signature{}, err
 	}
 	return r.verify(document{data: data}, packets, pol)
 }
 
-// document is what signatures are made over: text in its signed form for
-// clearsigned documents, data for all others.
-type document struct {
-	text, data []byte
+// VerifyStream verifies a detached signature of a file that may be too large for
+// memory, armored or not. open begins to read the file, once for each signature.
+// Signatures of text are refused.
+func (r *Keyring) VerifyStream(open func() io.Reader, sig []byte, pol Policy) (Signature, error) {
+	if bytes.HasPrefix(sig, []byte("-----")) || len(sig) == 0 {
+		var err error
+		if sig, err = dearmorAll(sig); err != nil {
+			return Signature{}, err
+		}
+	}
+	return r.verify(document{stream: open}, sig, pol)
 }
 
-// bytesFor returns the bytes that a signature of this type covers. In a
+// dearmorAll decodes armored blocks of signatures with nothing between them.
+func dearmorAll(armored []byte) (packets []byte, err error) {
+	if len(armored) > MaxDocument {
+		return nil, refuse(ErrFraming, "signature longer than %d bytes", MaxDocument)
+	}
+	if len(bytes.TrimSpace(armored)) == 0 {
+		return nil, refuse(ErrUnsigned, "empty signature file")
+	}
+	for rest := armored; len(rest) > 0; {
+		block, after, err := decodeArmor(rest, typeSignature)
+		if err != nil {
+			return nil, refuse(ErrFraming, "%v", err)
+		}
+		packets, rest = append(packets, block...), after
+	}
+	return packets, nil
+}
+
+// document is what signatures are made over: text in its signed form for
+// clearsigned documents, stream or data for all others.
+type document struct {
+	text, data []byte
+	stream     func() io.Reader
+}
+
+// signedBy reads the bytes that a signature of this type covers. In a
 // clearsigned document only text signatures have a meaning.
-func (d document) bytesFor(t packet.SignatureType) ([]byte, bool) {
+func (d document) signedBy(t packet.SignatureType) (open func() io.Reader, ok bool) {
+	read := func(b []byte) func() io.Reader { return func() io.Reader { return bytes.NewReader(b) } }
 	switch {
 	case t == packet.SigTypeText && d.text != nil:
-		return d.text, true
-	case t == packet.SigTypeText:
+		return read(d.text), true
+	case t == packet.SigTypeText && d.stream == nil:
 		lf := bytes.ReplaceAll(d.data, []byte("\r\n"), []byte{'\n'})
-		return bytes.ReplaceAll(lf, []byte{'\n'}, []byte("\r\n")), true
+		return read(bytes.ReplaceAll(lf, []byte{'\n'}, []byte("\r\n"))), true
+	case t == packet.SigTypeBinary && d.stream != nil:
+		return d.stream, true
 	case t == packet.SigTypeBinary && d.text == nil:
-		return d.data, true
+		return read(d.data), true
 	}
 	return nil, false
 }
@@ -178,7 +204,7 @@ func (r *Keyring) judge(d document, p rawPacket, pol Policy) verdict {
 		}
 		return verdict{sig, refuse(ErrUnknownKey, "%s", sig.KeyID)}
 	}
-	signed, ok := d.bytesFor(s.SigType)
+	signed, ok := d.signedBy(s.SigType)
 	if !ok {
 		return verdict{sig, refuse(ErrUnsupported, "signature of type %#02x", int(s.SigType))}
 	}

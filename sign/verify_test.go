@@ -3,10 +3,12 @@ package sign
 import (
 	"crypto"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
@@ -211,6 +213,72 @@ func TestDetached(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestStream(t *testing.T) {
+	key, err := Generate("Local", born)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const data = "a file\n"
+	armored, err := key.SignStream(strings.NewReader(data), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	packets, _, err := decodeArmor(armored, typeSignature)
+	if err != nil {
+		t.Fatal(err)
+	}
+	early, err := key.SignStream(strings.NewReader(data), born.AddDate(-10, 0, 0))
+	if err != nil {
+		t.Fatalf("a file older than the key: %v", err)
+	}
+	text := sigPacket(t, key.entity.PrivateKey, packet.SigTypeText, []byte("a file\r\n"))
+	tests := []struct {
+		name, data, sig string
+		want            error
+		date            time.Time
+	}{
+		{"armored", data, string(armored), nil, now},
+		{"binary", data, string(packets), nil, now},
+		{"older than the key", data, string(early), nil, born},
+		{"two of them", data, string(packets) + string(packets), nil, now},
+		{"data changed", data + "x", string(packets), ErrBadSignature, now},
+		{"text signature", data, string(text), ErrUnsupported, time.Time{}},
+		{"statement", data, string(sealedFor(t, key, data)), ErrNotAllowed, now},
+		{"empty", data, "", ErrUnsigned, time.Time{}},
+		{"junk", data, "junk", ErrFraming, time.Time{}},
+		{"empty block", data, string(encodeArmor(typeSignature, nil)), ErrFraming, time.Time{}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			open := func() io.Reader { return strings.NewReader(tt.data) }
+			sig, err := key.Keyring().VerifyStream(open, []byte(tt.sig), Policy{Now: now})
+			if !errors.Is(err, tt.want) || err != nil && tt.want == nil {
+				t.Fatalf("error is %v, want %v", err, tt.want)
+			}
+			if err == nil && (sig.Fingerprint != key.Fingerprint() || !sig.Created.Equal(tt.date)) {
+				t.Errorf("signature %+v", sig)
+			}
+		})
+	}
+	broken := func() io.Reader { return iotest.ErrReader(errors.New("broken disk")) }
+	if _, err := key.Keyring().VerifyStream(broken, packets, Policy{Now: now}); err == nil || errors.Is(err, ErrBadSignature) {
+		t.Errorf("a file that cannot be read: %v", err)
+	}
+	if _, err := key.SignStream(broken(), now); err == nil {
+		t.Error("a file that cannot be read is signed")
+	}
+}
+
+// sealedFor is a signature of data as a statement.
+func sealedFor(t *testing.T, key *Key, data string) []byte {
+	t.Helper()
+	sig, err := key.DetachSign([]byte(data), now, "base")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sig
 }
 
 // debianRing is the keyring that Debian systems have.

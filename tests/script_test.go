@@ -5,7 +5,7 @@
 // skipped with the name of the variable that enables them. They may use, beside
 // testscript's own words:
 //
-//	[root] [network] [userns] [docker] [docker-registry] [podman] [user]
+//	[root] [network] [userns] [docker] [docker-registry] [podman] [user] [debsig-verify]
 //	                            conditions; what is not there may be required by
 //	                            DBUILD_TEST_NOSKIP (see internal/testenv)
 //	exits N prog args…          prog must end with exactly this code
@@ -158,13 +158,10 @@ func setup(env *testscript.Env) error {
 func condition(t *testing.T) func(string) (bool, error) {
 	known := map[string]func() bool{
 		"root": testenv.Root, "network": testenv.Network, "userns": testenv.UserNamespaces,
-		"docker": func() bool { return docker.Usable(t.Context()) == nil },
-		"podman": func() bool { _, err := exec.LookPath("podman"); return err == nil },
-		"user":   func() bool { _, err := testenv.FindUser(); return err == nil },
-		"docker-registry": func() bool {
-			_, err := exec.LookPath("docker-registry")
-			return err == nil
-		},
+		"docker":          func() bool { return docker.Usable(t.Context()) == nil },
+		"podman":          installed("podman"),
+		"user":            func() bool { _, err := testenv.FindUser(); return err == nil },
+		"docker-registry": installed("docker-registry"), "debsig-verify": installed("debsig-verify"),
 	}
 	return func(name string) (bool, error) {
 		met, ok := known[name]
@@ -175,6 +172,14 @@ func condition(t *testing.T) func(string) (bool, error) {
 			return false, fmt.Errorf("%s lists %q, which is not there", testenv.NoSkipVar, name)
 		}
 		return met(), nil
+	}
+}
+
+// installed tells whether a program is there.
+func installed(name string) func() bool {
+	return func() bool {
+		_, err := exec.LookPath(name)
+		return err == nil
 	}
 }
 
