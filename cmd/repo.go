@@ -47,7 +47,7 @@ enters passes the same checks as a build.`,
 	}
 	c.AddCommand(
 		newRepoInitCommand(a), newRepoListCommand(a), newRepoShowCommand(a), newRepoAddCommand(a), newRepoRemoveCommand(a),
-		newRepoCopyCommand(a), newRepoSnapshotCommand(a), newRepoRollbackCommand(a), newRepoPublishCommand(a),
+		newRepoCopyCommand(a), newRepoSnapshotCommand(a), newRepoRollbackCommand(a), newRepoDropCommand(a), newRepoPublishCommand(a),
 		newRepoVerifyCommand(a), newRepoRebuildCommand(a), newRepoGCCommand(a), newRepoKeyCommand(a), newRepoServeCommand(a),
 	)
 	return c

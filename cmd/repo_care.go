@@ -67,9 +67,12 @@ func newRepoRebuildCommand(a *app) *cobra.Command {
 	o := &repoOptions{}
 	c := &cobra.Command{
 		Use:   "rebuild [flags]",
-		Short: "Fill the database again from the signed indexes",
-		Long: `Fill the database again from the signed indexes of each suite. This happens by
-itself when the two do not fit; the verb is for a database that was damaged.`,
+		Short: "Make again what was lost, from what is signed",
+		Long: `Fill the database again from the signed indexes of each suite, and make dists and
+the settings of suites again where they were lost: the repository keeps further
+names of the signed indexes in records/, and the Release files hold the rules. This
+happens by itself when something does not fit; the verb is for a database that was
+damaged, and shows at once whether all is there.`,
 		Example: "  dbuild repo rebuild",
 		Args:    a.atMost(0, "no argument"),
 		RunE: func(c *cobra.Command, _ []string) error {

@@ -44,31 +44,6 @@ A name that is nowhere ends with exit status 10.`,
 	return c
 }
 
-func newRepoShowCommand(a *app) *cobra.Command {
-	o := &repoOptions{}
-	c := &cobra.Command{
-		Use:     "show [flags] PACKAGE…",
-		Short:   "Show what the indexes say of packages",
-		Long:    `Show the stanza of every version of a binary or source package, as it is in the index of its suite.`,
-		Example: "  dbuild repo show -d bookworm hello",
-		Args:    a.atLeastOne("the name of a package"),
-		RunE: func(c *cobra.Command, args []string) error {
-			if err := o.load(a, c); err != nil {
-				return err
-			}
-			return a.withRepo(c.Context(), o, func(r openRepo) error {
-				found, err := r.query(c, o, args)
-				if err != nil {
-					return err
-				}
-				return a.showPackages(o, found)
-			})
-		},
-	}
-	o.addFlags(c.Flags(), "show only what is in `SUITE`")
-	return c
-}
-
 // query lists packages; a name that selects none is an error.
 func (r openRepo) query(c *cobra.Command, o *repoOptions, names []string) ([]repo.Package, error) {
 	found, err := r.List(c.Context(), repo.Query{Suite: o.dist, Names: names})
@@ -81,30 +56,6 @@ func (r openRepo) query(c *cobra.Command, o *repoOptions, names []string) ([]rep
 		}
 	}
 	return found, nil
-}
-
-func (a *app) showPackages(o *repoOptions, found []repo.Package) error {
-	if o.json {
-		type shown struct {
-			repo.Package
-			Stanza string `json:"stanza"`
-		}
-		var all []shown
-		for _, p := range found {
-			all = append(all, shown{p, p.Stanza})
-		}
-		return a.printResult(map[string]any{"packages": all})
-	}
-	for i, p := range found {
-		text := p.Stanza
-		if i > 0 {
-			text = "\n" + text
-		}
-		if _, err := io.WriteString(a.stdout, text); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // printMadison prints packages in columns, the architectures of a version

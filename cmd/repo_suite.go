@@ -65,6 +65,7 @@ are given say; architectures and components are added.`,
 	f.StringSliceVar(&s.Architectures, "architectures", nil, "`ARCH`itectures that it has from the start (default: this machine's)")
 	f.StringSliceVar(&s.Components, "component", nil, "`COMPONENT`s that it has from the start (default main)")
 	f.BoolVar(&s.Immutable, "immutable", false, "refuse other bytes under a name that it lists")
+	f.BoolVar(&s.Rising, "rising", false, "refuse a version below the highest of a package")
 	f.IntVar(&s.Keep, "keep", 0, "keep `N` versions of a package, the highest (default: all)")
 	f.IntVar(&s.KeepDays, "keep-days", 0, "keep lower versions for `DAYS`")
 	f.StringVar(&debug, "debug", "", "debug packages go into SUITE-debug (`suite`) or COMPONENT-debug (component)")
@@ -111,6 +112,7 @@ func changeSuite(c *cobra.Command, have *repo.Suite, s repo.Suite) {
 		"architectures":        func() { have.Architectures = s.Architectures },
 		"component":            func() { have.Components = s.Components },
 		"immutable":            func() { have.Immutable = s.Immutable },
+		"rising":               func() { have.Rising = s.Rising },
 		"keep":                 func() { have.Keep = s.Keep }, "keep-days": func() { have.KeepDays = s.KeepDays },
 		"debug": func() { have.Debug = s.Debug }, "valid-for": func() { have.ValidDays = s.ValidDays },
 		"contents": func() { have.Contents = s.Contents }, "translations": func() { have.Translations = s.Translations },
@@ -298,6 +300,43 @@ func (a *app) repoRollback(c *cobra.Command, o *repoOptions, r openRepo, suite s
 		}
 	}
 	return nil
+}
+
+func newRepoDropCommand(a *app) *cobra.Command {
+	o := &repoOptions{}
+	force := false
+	c := &cobra.Command{
+		Use:   "drop [flags] SUITE",
+		Short: "Take a suite or a snapshot out of the repository",
+		Long: `Take a suite or a snapshot, with its rules and generations, out of the repository:
+from then on readers do not find it. Its debug suite goes with it. What it listed is
+printed; "repo gc" removes the files that no other suite lists. There is no way
+back, so a suite that lists packages and is no snapshot wants --force.`,
+		Example: "  dbuild repo drop bookworm-2026-11",
+		Args:    a.atMost(1, "one SUITE"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := o.load(a, c); err != nil {
+				return err
+			}
+			name, err := suiteArg(c, o, args)
+			if err != nil {
+				return err
+			}
+			return a.withRepo(c.Context(), o, func(r openRepo) error {
+				gone, err := r.Drop(c.Context(), name, force)
+				if err != nil {
+					return err
+				}
+				if o.json {
+					return a.printResult(map[string]any{"repo": r.Dir(), "suite": name, "removed": gone})
+				}
+				return printMadison(a.stdout, gone)
+			})
+		},
+	}
+	o.addFlags(c.Flags(), "`SUITE` to drop")
+	c.Flags().BoolVar(&force, "force", false, "even if it lists packages")
+	return c
 }
 
 func newRepoCopyCommand(a *app) *cobra.Command {

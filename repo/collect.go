@@ -29,6 +29,9 @@ type Collected struct {
 // .buildinfo.
 func (r *Repo) Collect(ctx context.Context, now time.Time) (c Collected, err error) {
 	err = r.write(ctx, func(w *writer) error {
+		if err := w.sweepAllDropped(ctx); err != nil {
+			return fmt.Errorf("collect from dropped suites: %w", err)
+		}
 		names, err := w.suiteNames()
 		if err != nil {
 			return err
@@ -55,8 +58,11 @@ func (r *Repo) Collect(ctx context.Context, now time.Time) (c Collected, err err
 // collectSuite removes generations and indexes of a suite, and adds to files
 // what of the pool it still needs.
 func (w *writer) collectSuite(ctx context.Context, suite string, now time.Time, files map[string]bool, c *Collected) error {
-	cur, err := w.shown(ctx, suite)
+	cur, err := w.mended(ctx, suite)
 	if err != nil {
+		return err
+	}
+	if err := w.refreshRecord(suite, cur); err != nil {
 		return err
 	}
 	kept, err := w.collectGenerations(suite, cur, now, c)

@@ -7,6 +7,7 @@
 //
 //	key.asc                         the public key, for Signed-By
 //	suites/SUITE.json               the suite's fixed identity and its rules
+//	records/SUITE/                  other names of what dists/SUITE is made of
 //	dists/SUITE -> .SUITE.N         the generation that clients see
 //	dists/.SUITE.N/                 a complete generation, never changed
 //	dists/.SUITE.by-hash/SHA256/    index files of all kept generations
@@ -30,6 +31,10 @@
 // again: the state of the hash at the end of each shard is kept. So what is new
 // costs its own shard, and what goes costs the hashing of what came later.
 // Indexes that a change does not touch keep their files.
+//
+// The records are what a suite is made of under other names. Where dists, the
+// files of suites or the database are lost, they are made again from the rest,
+// as they were signed.
 //
 // The generation that the link names is the truth. The database holds the
 // same rows in a form that is quick to ask, together with the digest of the

@@ -23,6 +23,7 @@ type generation struct {
 	n       int
 	dir     string       // relative to the repository: dists/.SUITE.N
 	release *deb.Release // nil in the zero value
+	rules   string       // the field of that name in the Release file
 	digest  string       // SHA-256 of the Release file in hex, "" in the zero value
 }
 
@@ -89,6 +90,7 @@ func newGeneration(suite string, n int, text []byte) (g generation, err error) {
 	if g.release, err = deb.ParseRelease(text); err != nil {
 		return g, fault.New(fault.Input, "read generation %d of %q: %w", n, suite, err)
 	}
+	g.rules = rulesIn(text)
 	sum := sha256.Sum256(text)
 	g.digest = hex.EncodeToString(sum[:])
 	return g, nil

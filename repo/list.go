@@ -103,12 +103,16 @@ func (r *Repo) queried(suite string) ([]string, error) {
 
 // inStep makes sure that the rows of a suite are those of its generation.
 func (r *Repo) inStep(ctx context.Context, suite string) error {
-	cur, err := r.shown(ctx, suite)
+	cur, err := r.current(suite)
 	if err != nil {
 		return err
 	}
 	have, err := r.recordedRelease(ctx, suite)
-	if err != nil || have == cur.digest {
+	if err != nil {
+		return err
+	}
+	kept, err := r.recordedGenerations(suite)
+	if err != nil || have == cur.digest && (cur.n > 0 || len(kept) == 0) {
 		return err
 	}
 	return r.write(ctx, func(w *writer) error {

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"time"
+
+	"dbuild/internal/fault"
 )
 
 // update changes a suite. fn is called under the repository's lock, with the
@@ -94,6 +96,9 @@ func (r *Repo) settle(ctx context.Context, suite string, ticket int64) (g genera
 // settleNow is settle under the lock; wait is not zero when a generation came
 // in between and this change is not in it.
 func (w *writer) settleNow(ctx context.Context, suite string, ticket int64) (g generation, wait time.Duration, err error) {
+	if !w.isSuite(suite) {
+		return g, 0, fault.New(fault.Usage, "suite %q was dropped meanwhile", suite)
+	}
 	s, cur, err := w.openSuite(ctx, DefaultSuite(suite))
 	if err != nil {
 		return g, 0, err

@@ -222,6 +222,9 @@ func (w *writer) commit(ctx context.Context, tx querier, commitTx func() error, 
 		return g, nil
 	}
 	w.removeShards(ctx, s.Name, gone)
+	if err := w.adoptRecord(s.Name, g); err != nil {
+		w.report.Note("the record of %q is left to be collected: %v", s.Name, err)
+	}
 	return g, nil
 }
 
@@ -246,5 +249,8 @@ func (w *writer) prepare(ctx context.Context, tx querier, d draft, date time.Tim
 	if g, err = newGeneration(d.suite.Name, n, text); err != nil {
 		return g, nil, err
 	}
-	return g, gone, w.writeRelease(g.dir, text, date)
+	if err := w.writeRelease(g.dir, text, date); err != nil {
+		return g, nil, err
+	}
+	return g, gone, w.keepRecord(d.suite.Name, g)
 }

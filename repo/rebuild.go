@@ -22,9 +22,10 @@ import (
 	"dbuild/sign"
 )
 
-// Rebuild fills the database again from the generations that clients see. Each
-// InRelease must be signed by the repository's key, and each index must be the
-// one that it names.
+// Rebuild fills the database again from the generations that clients see, and
+// makes those and the files of suites again where they were lost, from what is
+// recorded. Each InRelease must be signed by the repository's key, and each index
+// must be the one that it names.
 func (r *Repo) Rebuild(ctx context.Context) error {
 	return r.write(ctx, func(w *writer) error {
 		names, err := w.suiteNames()
@@ -32,19 +33,22 @@ func (r *Repo) Rebuild(ctx context.Context) error {
 			return err
 		}
 		for _, name := range names {
-			cur, err := w.current(name)
+			_, cur, err := w.openSuite(ctx, DefaultSuite(name))
 			if err != nil {
 				return err
 			}
 			if err := w.readRows(ctx, name, cur); err != nil {
 				return err
 			}
+			if err := w.refreshRecord(name, cur); err != nil {
+				return err
+			}
 		}
-		return nil
+		return w.disk.sync()
 	})
 }
 
-// suiteNames are the suites that have a file or a generation.
+// suiteNames are the suites that have a file, a generation or a record.
 func (r *Repo) suiteNames() ([]string, error) {
 	files, err := filepath.Glob(filepath.Join(r.dir, "suites", "*.json"))
 	if err != nil {
@@ -63,7 +67,14 @@ func (r *Repo) suiteNames() ([]string, error) {
 			names = append(names, name)
 		}
 	}
-	return union(names), nil
+	records, err := filepath.Glob(filepath.Join(r.dir, "records", "*"))
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range records {
+		names = append(names, filepath.Base(d))
+	}
+	return slices.DeleteFunc(union(names), r.dropped), nil
 }
 
 // readRows replaces the rows of a suite by those of a generation.

@@ -336,33 +336,3 @@ func TestLockIsWaitedFor(t *testing.T) {
 		t.Errorf("publish while another writes: %v", err)
 	}
 }
-
-// A suite whose link was removed is not taken for a new one.
-func TestLostLinkIsNotANewSuite(t *testing.T) {
-	e := newEnv(t)
-	u := publishSome(t, e)
-	link := filepath.Join(e.Dir(), "dists/bookworm")
-	target, err := os.Readlink(link)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Remove(link); err != nil {
-		t.Fatal(err)
-	}
-	before := snapshot(t, e.Dir())
-	if _, err := e.Publish(t.Context(), u); fault.ClassOf(err) != fault.Input || fault.HintOf(err) != "ln -s "+target+" "+link {
-		t.Errorf("publish: %v, hint %q", err, fault.HintOf(err))
-	}
-	if _, err := e.Collect(t.Context(), e.clock.now()); fault.ClassOf(err) != fault.Input {
-		t.Errorf("collect: %v", err)
-	}
-	if diff := cmp.Diff(before, snapshot(t, e.Dir())); diff != "" {
-		t.Errorf("tree (-before +after):\n%s", diff)
-	}
-	if err := os.Symlink(target, link); err != nil {
-		t.Fatal(err)
-	}
-	if p := e.publish(t, u); !p.Unchanged {
-		t.Errorf("published: %+v", p)
-	}
-}

@@ -67,6 +67,7 @@ func releaseText(s Suite, date time.Time, architectures, components []string, ro
 	field("Architectures", strings.Join(architectures, " "))
 	field("Components", strings.Join(components, " "))
 	field("Description", s.Description)
+	field(rulesField, s.signedRules())
 	b.WriteString("SHA256:\n")
 	for _, row := range rows {
 		fmt.Fprintf(&b, " %s %d %s\n", row.SHA256, row.Size, row.Path)

@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -152,7 +153,7 @@ func (r *Repo) Renew(ctx context.Context, name string) (renewed bool, err error)
 // stale tells whether the rules of a suite ask for other Release fields or
 // other indexes than the generation before has.
 func (ch change) stale(now time.Time) bool {
-	if ch.from.n == 0 || ch.suite.due(ch.from, now) || ch.from.release.Description != ch.suite.Description {
+	if ch.from.n == 0 || ch.suite.due(ch.from, now) || ch.from.release.Description != ch.suite.Description || ch.from.rules != ch.suite.signedRules() {
 		return true
 	}
 	want := 0
@@ -165,6 +166,35 @@ func (ch change) stale(now time.Time) bool {
 		}
 	}
 	return want != len(ch.from.release.Files)
+}
+
+// rulesField is the field of a Release file that holds what of a suite no other
+// field shows, so that the suite can be made again from what was signed. apt
+// passes over fields that it does not know.
+const rulesField = "Dbuild-Rules"
+
+// kept is the content of that field.
+type kept struct {
+	Snapshot string `json:"snapshot,omitempty"`
+	Rules
+}
+
+// signedRules is the field's value, empty for a suite without rules.
+func (s Suite) signedRules() string {
+	if s.Snapshot == "" && s.Rules == (Rules{}) {
+		return ""
+	}
+	return string(encodeJSON(kept{s.Snapshot, s.Rules}))
+}
+
+// rulesIn is the value of the field in the text of a Release file.
+func rulesIn(text []byte) string {
+	for line := range bytes.Lines(text) {
+		if value, ok := bytes.CutPrefix(line, []byte(rulesField+": ")); ok {
+			return string(bytes.TrimSpace(value))
+		}
+	}
+	return ""
 }
 
 func suiteFile(name string) string { return path.Join("suites", name+".json") }

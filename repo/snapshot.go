@@ -45,7 +45,7 @@ func (r *Repo) Snapshot(ctx context.Context, suite, name string) error {
 			return ch, err
 		}
 		if now.n > 0 {
-			ch.architectures, ch.components = now.release.Architectures, now.release.Components
+			ch.architectures, ch.components = without(slices.Clone(now.release.Architectures), []string{"all"}), now.release.Components
 		}
 		ch.add, err = w.rows(ctx, suite, `1`)
 		return ch, err

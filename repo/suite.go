@@ -186,7 +186,7 @@ func (r *Repo) readSuite(name string) (s Suite, found bool, err error) {
 	}
 	path := r.path(suiteFile(name))
 	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || r.dropped(name) {
 		return s, false, nil
 	}
 	if err != nil {
@@ -211,25 +211,32 @@ func (r *Repo) readSuite(name string) (s Suite, found bool, err error) {
 // from the given one; its file comes before its first generation, so that no
 // crash can lose the rules of a suite that clients see.
 func (w *writer) openSuite(ctx context.Context, ifNew Suite) (Suite, generation, error) {
-	s, found, err := w.readSuite(ifNew.Name)
-	if err != nil {
-		return s, generation{}, err
+	if w.dropped(ifNew.Name) {
+		if err := w.sweepDropped(ctx, ifNew.Name); err != nil {
+			return ifNew, generation{}, err
+		}
 	}
-	cur, err := w.shown(ctx, ifNew.Name)
+	cur, err := w.mended(ctx, ifNew.Name)
+	if err != nil {
+		return ifNew, cur, err
+	}
+	s, found, err := w.readSuite(ifNew.Name)
 	if err != nil {
 		return s, cur, err
 	}
 	if !found {
 		s = ifNew
 		if cur.n > 0 {
-			s = s.restored(cur.release)
+			if err := w.verifySigned(cur); err != nil {
+				return s, cur, fmt.Errorf("restore suite %q: %w", s.Name, err)
+			}
+			if s, err = s.restored(cur); err != nil {
+				return s, cur, err
+			}
 			w.report.Warn("suites/%s.json was missing; restored from the suite's Release file", s.Name)
 		}
-		if err := errors.Join(w.disk.mkdir("suites"), w.disk.mkdir("dists"), w.disk.mkdir("pool")); err != nil {
+		if err := w.writeSuite(s); err != nil {
 			return s, cur, err
-		}
-		if err := w.disk.writeDurable(suiteFile(s.Name), s.encode()); err != nil {
-			return s, cur, fmt.Errorf("create suite %q: %w", s.Name, err)
 		}
 	}
 	have, err := w.recordedRelease(ctx, s.Name)
@@ -240,22 +247,47 @@ func (w *writer) openSuite(ctx context.Context, ifNew Suite) (Suite, generation,
 	// database is new. The generation may not be durable yet.
 	w.disk.changed("dists")
 	w.report.Note("reading the rows of suite %s from its generation %d", s.Name, cur.n)
-	return s, cur, w.readRows(ctx, s.Name, cur)
+	if err := w.readRows(ctx, s.Name, cur); err != nil {
+		return s, cur, err
+	}
+	return s, cur, w.refreshRecord(s.Name, cur)
 }
 
-// restored is the suite as far as its Release file tells it.
-func (s Suite) restored(rel *deb.Release) Suite {
+// writeSuite writes the file of a suite.
+func (w *writer) writeSuite(s Suite) error {
+	if err := errors.Join(w.disk.mkdir("suites"), w.disk.mkdir("dists"), w.disk.mkdir("pool")); err != nil {
+		return err
+	}
+	if err := w.disk.writeDurable(suiteFile(s.Name), s.encode()); err != nil {
+		return fmt.Errorf("create suite %q: %w", s.Name, err)
+	}
+	return nil
+}
+
+// restored is the suite as its signed Release file tells it.
+func (s Suite) restored(g generation) (Suite, error) {
+	rel := g.release
 	s.Origin, s.Label, s.Suite, s.Codename = rel.Origin, rel.Label, rel.Suite, rel.Codename
 	s.Description = rel.Description
 	s.NotAutomatic, s.ButAutomaticUpgrades = rel.NotAutomatic, rel.ButAutomaticUpgrades
 	s.Architectures, s.Components = without(slices.Clone(rel.Architectures), []string{"all"}), slices.Clone(rel.Components)
-	s.Contents = slices.Contains(rel.Architectures, "all")
-	for p := range rel.Files {
-		s.Translations = s.Translations || strings.HasSuffix(p, "/i18n/Translation-en")
-		s.XZ = s.XZ || strings.HasSuffix(p, ".xz")
+	if g.rules == "" { // none, or of a dbuild that did not sign them
+		s.Contents = slices.Contains(rel.Architectures, "all")
+		for p := range rel.Files {
+			s.Translations = s.Translations || strings.HasSuffix(p, "/i18n/Translation-en")
+			s.XZ = s.XZ || strings.HasSuffix(p, ".xz")
+		}
+		if !rel.ValidUntil.IsZero() {
+			s.ValidDays = int(rel.ValidUntil.Sub(rel.Date) / (24 * time.Hour))
+		}
+		return s, nil
 	}
-	if !rel.ValidUntil.IsZero() {
-		s.ValidDays = int(rel.ValidUntil.Sub(rel.Date) / (24 * time.Hour))
+	var k kept
+	dec := json.NewDecoder(strings.NewReader(g.rules))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&k); err != nil {
+		return s, fault.New(fault.Input, "read %s of %q: %w", rulesField, g.dir, err)
 	}
-	return s
+	s.Snapshot, s.Rules = k.Snapshot, k.Rules
+	return s, nil
 }

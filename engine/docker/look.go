@@ -6,6 +6,9 @@ import (
 	"strings"
 
 	"github.com/moby/moby/client"
+
+	"dbuild/agent"
+	"dbuild/engine"
 )
 
 // Daemon is what answers at a host.
@@ -32,6 +35,7 @@ func Look(ctx context.Context, host string) (_ Daemon, err error) {
 	if d.Kind, err = daemonKind(ctx, api); err != nil {
 		return d, err
 	}
+	_, unfit := readProgram(agent.Program)
 	switch {
 	case d.Kind != KindDocker:
 		d.Lacks = "is " + d.Kind
@@ -39,6 +43,8 @@ func Look(ctx context.Context, host string) (_ Daemon, err error) {
 		d.Lacks = "copies whole images for each container (storage driver vfs)"
 	case !info.PidsLimit:
 		d.Lacks = "cannot limit the number of processes"
+	case errors.Is(unfit, engine.ErrUnsupported):
+		d.Lacks = "needs a dbuild that is linked statically (build it with CGO_ENABLED=0)"
 	}
 	return d, nil
 }

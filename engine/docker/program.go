@@ -26,15 +26,8 @@ func (e *Engine) agentProgram() (string, error) {
 }
 
 func (e *Engine) placeProgram() (string, error) {
-	source, err := e.agent()
+	data, err := readProgram(e.agent)
 	if err != nil {
-		return "", fmt.Errorf("open agent program: %w", err)
-	}
-	data, err := io.ReadAll(source)
-	if err := errors.Join(err, source.Close()); err != nil {
-		return "", fmt.Errorf("read agent program: %w", err)
-	}
-	if err := checkStatic(data); err != nil {
 		return "", err
 	}
 	sum := sha256.Sum256(data)
@@ -52,6 +45,19 @@ func (e *Engine) placeProgram() (string, error) {
 	}
 	own := filepath.Join(filepath.Dir(path), "programs", e.owner.id)
 	return own, os.Link(path, own)
+}
+
+// readProgram reads a program that can be the agent.
+func readProgram(open func() (io.ReadCloser, error)) ([]byte, error) {
+	source, err := open()
+	if err != nil {
+		return nil, fmt.Errorf("open agent program: %w", err)
+	}
+	data, err := io.ReadAll(source)
+	if err := errors.Join(err, source.Close()); err != nil {
+		return nil, fmt.Errorf("read agent program: %w", err)
+	}
+	return data, checkStatic(data)
 }
 
 // checkStatic refuses a program that needs a loader, which the container may
