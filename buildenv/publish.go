@@ -28,12 +28,16 @@ func (b *build) publish(ctx context.Context) error {
 	}
 	var ready repo.Prepared
 	var refused error
+	var signed map[string]string
 	if !b.req.NoRepo {
 		if ready, refused = b.prepareUpload(ctx); refused != nil && ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if refused == nil {
+			signed = ready.Signed()
+		}
 	}
-	if err := b.record(ready.Signed()); err != nil {
+	if err := b.record(signed); err != nil {
 		return err
 	}
 	if !b.req.NoRepo {
@@ -105,10 +109,10 @@ func (b *build) intoRepo(ctx context.Context, ready repo.Prepared) error {
 
 // record writes the signed statement of the build: what was built from what,
 // in which image. signed are the hashes of the repository's copies to which it
-// added a signature.
+// added a signature; nil if nothing is published.
 func (b *build) record(signed map[string]string) error {
-	if b.res.Reused != "" { // what was signed of that build is true of this
-		return b.writeStatement(b.reused[0], b.reused[1])
+	if b.res.Reused != "" {
+		return b.recordReused(signed)
 	}
 	s := newStatement(b.suite, b.components(), b.req.Arch, b.states, b.req.Switches, b.Version)
 	b.origins(&s)
@@ -118,6 +122,29 @@ func (b *build) record(signed map[string]string) error {
 	}
 	for _, r := range b.results {
 		s.Artifacts = append(s.Artifacts, cache.File{Name: r.Name, SHA256: r.SHA256, Published: signed[r.Name]})
+	}
+	data, sig, err := b.Cache.SignBuild(s)
+	if err != nil {
+		return fmt.Errorf("sign build statement: %w", err)
+	}
+	return b.writeStatement(data, sig)
+}
+
+// recordReused writes the statement of the build whose result this is: what was
+// signed of that is true of this. It is signed anew only where the repository's
+// copies are others now.
+func (b *build) recordReused(signed map[string]string) error {
+	s, err := cache.ParseStatement(b.reused[0])
+	if err != nil {
+		return err
+	}
+	same := true
+	for i, a := range s.Artifacts {
+		same = same && (signed == nil || a.Published == signed[a.Name])
+		s.Artifacts[i].Published = signed[a.Name]
+	}
+	if same {
+		return b.writeStatement(b.reused[0], b.reused[1])
 	}
 	data, sig, err := b.Cache.SignBuild(s)
 	if err != nil {
