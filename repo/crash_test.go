@@ -43,13 +43,14 @@ type crash struct {
 	template  string
 	disturbed Upload
 	old, new  listing
+	signDebs  bool
 }
 
-func prepareCrash(t testing.TB) crash {
+func prepareCrash(t testing.TB, signDebs bool) crash {
 	t.Helper()
 	before, disturbed := crashUploads(t)
-	c := crash{disturbed: disturbed}
-	e := newEnv(t)
+	c := crash{disturbed: disturbed, signDebs: signDebs}
+	e := c.open(t, t.TempDir())
 	e.publish(t, before)
 	c.old = look(t, e.Dir(), "bookworm")
 	// Writes the whole database into its main file.
@@ -57,10 +58,15 @@ func prepareCrash(t testing.TB) crash {
 		t.Fatal(err)
 	}
 	c.template = e.state
-	e = openEnv(t, c.state(t))
+	e = c.open(t, c.state(t))
 	e.publish(t, disturbed)
 	c.new = look(t, e.Dir(), "bookworm")
 	return c
+}
+
+func (c crash) open(t testing.TB, state string) *env {
+	t.Helper()
+	return openSigning(t, state, key(t), c.signDebs)
 }
 
 // state is a fresh copy of the state before.
@@ -98,7 +104,7 @@ func (c crash) check(t *testing.T, state string) {
 	if !cmp.Equal(seen, c.old) && !cmp.Equal(seen, c.new) {
 		t.Fatalf("neither old nor new: %s", cmp.Diff(c.old, seen))
 	}
-	e := openEnv(t, state)
+	e := c.open(t, state)
 	e.publish(t, c.disturbed)
 	if diff := cmp.Diff(c.new, look(t, e.Dir(), "bookworm")); diff != "" {
 		t.Fatalf("after the second try (-want +got):\n%s", diff)
@@ -119,12 +125,12 @@ var errStopped = errors.New("stopped by the test")
 // TestEveryStepMayFail lets each change of a publish fail, as on a full disk,
 // once alone and once with all that come after, as if the process were gone.
 func TestEveryStepMayFail(t *testing.T) {
-	for _, after := range []string{"full disk", "nothing works any more"} {
+	for _, after := range []string{"full disk", "nothing works any more", "signed packages"} {
 		t.Run(after, func(t *testing.T) {
-			c := prepareCrash(t)
+			c := prepareCrash(t, after == "signed packages")
 			for k := 1; ; k++ {
 				state := c.state(t)
-				e := openEnv(t, state)
+				e := c.open(t, state)
 				n, failed := 0, ""
 				e.before = func(op, path string) error {
 					n++
@@ -164,7 +170,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a process for each step; left out with -short")
 	}
-	c := prepareCrash(t)
+	c := prepareCrash(t, false)
 	for k := 1; ; k++ {
 		state := c.state(t)
 		if err := key(t).Save(filepath.Join(state, "key")); err != nil {
@@ -229,7 +235,7 @@ func TestCrashHelper(t *testing.T) {
 // TestShortFilesAreNotTrusted cuts the files that an unfinished publish left,
 // as a power cut may.
 func TestShortFilesAreNotTrusted(t *testing.T) {
-	c := prepareCrash(t)
+	c := prepareCrash(t, false)
 	state := c.state(t)
 	before := snapshot(t, filepath.Join(state, "repo"))
 	e := openEnv(t, state)

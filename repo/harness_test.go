@@ -103,9 +103,20 @@ func newEnv(t testing.TB) *env {
 
 func openEnv(t testing.TB, state string) *env {
 	t.Helper()
+	return openSigning(t, state, key(t), false)
+}
+
+// openSigning opens a repository that may sign packages, with a key that has
+// taken over from the usual one if it is another.
+func openSigning(t testing.TB, state string, own *sign.Key, signDebs bool) *env {
+	t.Helper()
 	c := &clock{time: time.Now().Add(-time.Hour)}
 	db := openDB(t, filepath.Join(state, "dbuild.db"))
-	r, err := Open(t.Context(), filepath.Join(state, "repo"), db, key(t), Options{Now: c.now})
+	o := Options{Now: c.now, SignDebs: signDebs}
+	if own != key(t) {
+		o.Also = []*sign.Key{key(t)}
+	}
+	r, err := Open(t.Context(), filepath.Join(state, "repo"), db, own, o)
 	if err != nil {
 		t.Fatal(err)
 	}

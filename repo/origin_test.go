@@ -17,27 +17,10 @@ import (
 	"dbuild/sign"
 )
 
-// signingEnv opens a repository that signs packages, with a key that has taken
-// over from the usual one if it is another.
+// signingEnv opens a repository that signs packages.
 func signingEnv(t *testing.T, state string, own *sign.Key) *env {
 	t.Helper()
 	return openSigning(t, state, own, true)
-}
-
-func openSigning(t *testing.T, state string, own *sign.Key, signDebs bool) *env {
-	t.Helper()
-	c := &clock{time: time.Now().Add(-time.Hour)}
-	db := openDB(t, filepath.Join(state, "dbuild.db"))
-	o := Options{Now: c.now, SignDebs: signDebs}
-	if own != key(t) {
-		o.Also = []*sign.Key{key(t)}
-	}
-	r, err := Open(t.Context(), filepath.Join(state, "repo"), db, own, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.sleep = c.sleep
-	return &env{r, state, c, db}
 }
 
 // nextKey is the key of a repository after a rotation.
