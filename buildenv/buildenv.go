@@ -123,11 +123,13 @@ type Tools struct {
 	Cache    *cache.Store
 	Repo     *repo.Repo
 	ImageKey *sign.Key
-	RepoKey  *sign.Key
-	Keyrings []string // for the signatures of .dsc files
-	Observer Observer
-	Now      func() time.Time
-	Version  string // of dbuild
+	LocalKey *sign.Key // signs what only builds on this machine read
+	// LocalKeyring is a file with its public part.
+	LocalKeyring string
+	Keyrings     []string // for the signatures of .dsc files
+	Observer     Observer
+	Now          func() time.Time
+	Version      string // of dbuild
 }
 
 // build is one build under way. Each stage reads what earlier stages left here.

@@ -64,7 +64,7 @@ func (b *build) extraPackages(ctx context.Context) error {
 	if len(paths) == 0 {
 		return nil
 	}
-	st, files, err := b.Archive.OneShot(ctx, paths, b.RepoKey, b.repoKeyring())
+	st, files, err := b.Archive.OneShot(ctx, paths, b.LocalKey, b.LocalKeyring)
 	if err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func (b *build) localRepository(ctx context.Context) error {
 	}
 	states, err := b.Archive.Update(ctx, []archive.Source{{
 		URL: (&url.URL{Scheme: "file", Path: dir}).String(), Suite: b.suite.Name, Components: []string{"main"}, Extra: true,
-		Keyrings: []string{b.repoKeyring()}, AllowedKeys: []string{b.RepoKey.Fingerprint()},
+		Keyrings: []string{b.repoKeyring()}, AllowedKeys: []string{b.Repo.Fingerprint()},
 	}})
 	if err != nil {
 		return fmt.Errorf("local repository: %w", err)
@@ -154,7 +154,7 @@ func (b *build) localRepository(ctx context.Context) error {
 	return nil
 }
 
-// repoKeyring is the public part of the key that signs on this machine.
+// repoKeyring has the public parts of the keys that sign the repository.
 func (b *build) repoKeyring() string { return filepath.Join(b.Repo.Dir(), "key.asc") }
 
 // allow lets images hold what comes from these sources.

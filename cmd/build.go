@@ -103,6 +103,7 @@ func (o *buildOptions) addFlags(f *pflag.FlagSet) {
 	f.BoolVar(&o.cleanSource, "clean-source", false, "run the clean target before a tree is packed")
 	f.StringArrayVar(&o.debbuildopts, "debbuildopts", nil, "`OPTIONS` for dpkg-buildpackage, split at spaces")
 	f.StringVarP(&o.output, "output", "o", "", "`DIR` for the results (default: the current directory, the parent of a tree)")
+	addSignTimeout(f, &o.signWithin)
 	f.BoolVar(&o.noRepo, "no-repo", false, "do not publish into the local repository")
 	addSignDebs(f, &o.signDebs)
 	f.BoolVar(&o.requireSignature, "require-signature", false, "refuse a .dsc without a good signature by a known key")

@@ -118,6 +118,7 @@ func (a *app) facts(ctx context.Context, o *common) (f doctor.Facts, err error) 
 	if f.Dates, err = archive.Seen(filepath.Join(dir, "archive")); err != nil {
 		f.State.Err = err
 	}
+	f.RepoKeys, f.RepoErr = signingKeys(dir, f.Now)
 	f.Daemons[doctor.Docker] = lookDaemon(ctx, docker.Host(a.getenv))
 	f.Daemons[doctor.Podman] = lookDaemon(ctx, docker.PodmanHost(f.UID, a.getenv))
 	if f.State.Err == nil && f.State.Writable {
@@ -149,6 +150,17 @@ func userName() string {
 		return u.Username
 	}
 	return strconv.Itoa(os.Geteuid())
+}
+
+// signingKeys are the keys of the repository that a gpg-agent has; gpg is not
+// asked.
+func signingKeys(dir string, now time.Time) (all []doctor.SigningKey, err error) {
+	keys, err := agentKeys(dir, now)
+	for _, k := range keys {
+		e := k.Expiry()
+		all = append(all, doctor.SigningKey{Fingerprint: k.Fingerprint(), Expires: e.At, Near: e.Near(now), Over: e.Over(now), Mend: e.Mend})
+	}
+	return all, err
 }
 
 // lookWithin bounds how long a daemon may take to answer.

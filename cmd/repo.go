@@ -17,17 +17,26 @@ import (
 )
 
 // repoOptions are the flags that all verbs of repo honour.
-type repoOptions struct{ common }
+type repoOptions struct {
+	common
+	refresh bool // ask gpg for the public parts of its keys
+}
 
 func (o *repoOptions) addFlags(f *pflag.FlagSet, suite string) {
 	f.StringVar(&o.config, "config", "", "settings `FILE` instead of the user's own")
 	f.StringVar(&o.state, "state", "", "`DIR` that holds the repository and its key (default /var/lib/dbuild for root, ~/.local/share/dbuild for a user)")
 	f.BoolVar(&o.json, "json", false, "print JSON events on stdout and nothing else")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print errors only")
+	addSignTimeout(f, &o.signWithin)
 	if suite != "" {
 		f.StringVarP(&o.dist, "dist", "d", "", suite)
 	}
 	o.engine, o.arch = "auto", deb.HostArch()
+}
+
+// addSignTimeout adds the flag of what publishes.
+func addSignTimeout(f *pflag.FlagSet, within *time.Duration) {
+	f.DurationVar(within, "sign-timeout", repo.DefaultSignWithin, "give up when the repository's keys have not signed within this `TIME`")
 }
 
 func newRepoCommand(a *app) *cobra.Command {
@@ -76,7 +85,7 @@ func (a *app) withRepo(ctx context.Context, o *repoOptions, fn func(openRepo) er
 		return err
 	}
 	defer func() { err = errors.Join(err, r.state.Close()) }()
-	if r.keys, err = openRepoKeys(ctx, r.state); err != nil {
+	if r.keys, err = openRepoKeys(ctx, r.state, a.userGPG(), o.refresh); err != nil {
 		return err
 	}
 	if err := repo.Migrate(ctx, r.state.DB); err != nil {

@@ -52,6 +52,9 @@ func newRepoKeyDebsigCommand(a *app) *cobra.Command {
 that signs the repository. It is to be unpacked in the root directory of a machine
 that checks the signatures inside of .debs, which are made with sign.debs = true.
 
+Packages are signed by the repository's own key, or while a gpg-agent has that
+(repo key use), by the last one that dbuild kept itself.
+
 A package keeps the signature of the key that signed when it came, so leave the
 policy of an earlier key where it is.`,
 		Example: "  dbuild repo key debsig | ssh target tar -C / -x\n  dbuild repo key debsig | tar -C root -x && debsig-verify --root root hello_2.10-3_amd64.deb",
@@ -61,9 +64,11 @@ policy of an earlier key where it is.`,
 				return err
 			}
 			return a.withRepo(c.Context(), o, func(r openRepo) error {
-				files := debsigFiles(r.keys.own)
+				files := debsigFiles(r.keys.local)
 				for _, k := range r.keys.also {
-					files = append(files, debsigFiles(k)...)
+					if local, ok := k.(*sign.Key); ok && local.Fingerprint() != r.keys.local.Fingerprint() {
+						files = append(files, debsigFiles(local)...)
+					}
 				}
 				if o.json {
 					return a.printResult(map[string]any{"files": files})

@@ -34,6 +34,8 @@ type common struct {
 	expired  bool
 	signDebs bool
 
+	signWithin time.Duration
+
 	origins map[string]string // where each setting came from
 }
 
@@ -118,6 +120,9 @@ func (o *common) validate() error {
 	compatible := o.arch == deb.HostArch() || o.arch == "i386" && deb.HostArch() == "amd64"
 	if !compatible {
 		return fault.New(fault.Usage, "this machine (%s) cannot run %s", deb.HostArch(), o.arch)
+	}
+	if o.signWithin < 0 {
+		return fault.New(fault.Usage, "--sign-timeout %s is negative", o.signWithin)
 	}
 	if o.maxAge < 0 {
 		return fault.New(fault.Usage, "--max-age %s is negative", o.maxAge)

@@ -126,11 +126,11 @@ func imageKeys(s *state.State) (*sign.Keyring, error) {
 
 // repoRing are the public keys that sign and signed for the repository.
 func repoRing(ctx context.Context, s *state.State) (*sign.Keyring, error) {
-	k, err := openRepoKeys(ctx, s)
+	k, err := openRepoKeys(ctx, s, sign.GPG{Silent: true}, false)
 	if err != nil {
 		return nil, err
 	}
-	return sign.ParseKeyring(sign.PublicArmored(slices.Concat([]*sign.Key{k.own}, k.also, k.before)))
+	return sign.ParseKeyring(sign.PublicArmored(slices.Concat([]sign.Signer{k.own, k.local}, k.also, k.before)))
 }
 
 func (a *app) printTraced(o *repoOptions, all []buildenv.Traced, broken error) error {

@@ -69,11 +69,11 @@ func (a *app) open(ctx context.Context, o *common, obs buildenv.Observer) (_ *wo
 	if w.ImageKey, err = ensureKey(ctx, w.State, "image", imageKeyOwner); err != nil {
 		return nil, err
 	}
-	keys, err := openRepoKeys(ctx, w.State)
+	keys, err := openRepoKeys(ctx, w.State, a.userGPG(), false)
 	if err != nil {
 		return nil, err
 	}
-	w.RepoKey = keys.own
+	w.LocalKey, w.LocalKeyring = keys.local, publicKeyPath(w.State.Dir, keys.local.Fingerprint())
 	chosen, err := a.chooseEngine(ctx, o.engine, w.State, obs)
 	if err != nil {
 		return nil, err

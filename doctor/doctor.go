@@ -47,6 +47,7 @@ var checks = []check{
 	{"state-filesystem", Native, checkFilesystem},
 	{"disk", "", checkDisk},
 	{"clock", "", checkClock},
+	{"repo-key", "", checkRepoKeys},
 	{"container", Native, checkContainer},
 	{"user-namespaces", Native, checkUserNamespaces},
 	{"subordinate-ids", Native, checkSubordinateIDs},

@@ -30,7 +30,8 @@ func healthy() Facts {
 			{Vendor: "debian", Package: "debian-archive-keyring", Path: "/k", Keys: 9, Host: true},
 			{Vendor: "ubuntu", Package: "ubuntu-archive-keyring", Path: "/u", Keys: 3},
 		},
-		Trials: map[string]Trial{Native: {Limits: []string{"pids", "memory"}}, Docker: {}, Podman: {}},
+		RepoKeys: []SigningKey{{Fingerprint: "AB", Expires: noon.AddDate(1, 0, 0), Mend: "prolong AB"}, {Fingerprint: "CD"}},
+		Trials:   map[string]Trial{Native: {Limits: []string{"pids", "memory"}}, Docker: {}, Podman: {}},
 		Daemons: map[string]Daemon{
 			Docker: {Host: "unix:///run/docker.sock", Kind: Docker, Version: "20.10", API: "1.41", Driver: "overlay2"},
 			Podman: {Host: "unix:///run/user/1000/podman/podman.sock", Kind: Podman, Version: "4.3.1", Driver: "overlay"},
@@ -92,6 +93,12 @@ func TestFaults(t *testing.T) {
 		{"full", "disk", Fail, false, "clean --images", func(f *Facts) { f.State.Free = 1 << 20 }},
 		{"nearly full", "disk", Note, true, "dbuild clean", func(f *Facts) { f.State.Free = 2 << 30 }},
 		{"clock behind", "clock", Fail, false, "timedatectl", func(f *Facts) { f.Now = noon.Add(-4 * time.Hour) }},
+		{"key ends soon", "repo-key", Note, true, "prolong AB", func(f *Facts) { f.RepoKeys[0].Near = true }},
+		{"key is over", "repo-key", Fail, false, "prolong AB", func(f *Facts) { f.RepoKeys[0].Near, f.RepoKeys[0].Over = true, true }},
+		{"key before is over", "repo-key", Note, true, "prolong CD", func(f *Facts) {
+			f.RepoKeys[1] = SigningKey{Fingerprint: "CD", Expires: noon.AddDate(0, 0, -1), Near: true, Over: true, Mend: "prolong CD"}
+		}},
+		{"keys cannot be read", "repo-key", Fail, false, "dbuild repo key", func(f *Facts) { f.RepoErr = refused }},
 		{"plain container", "container", Fail, false, "--privileged", func(f *Facts) { root(f); f.Container = "docker" }},
 		{"no user namespaces", "user-namespaces", Fail, false, "--engine docker", func(f *Facts) { f.UserNS = unix.EINVAL }},
 		{"limit of zero", "user-namespaces", Fail, false, "sudo sysctl -w user.max_user_namespaces=10000", func(f *Facts) {

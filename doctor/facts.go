@@ -37,6 +37,8 @@ type Facts struct {
 	Dates map[string]time.Time // highest Date seen of each archive, by a readable name
 
 	Keyrings []Keyring
+	RepoKeys []SigningKey      // that sign the local repository and may expire
+	RepoErr  error             // of reading those
 	Trials   map[string]Trial  // by engine; only what was tried
 	Daemons  map[string]Daemon // docker, podman
 }
@@ -64,6 +66,15 @@ type Keyring struct {
 	Host     bool // the host itself is of this vendor
 	Settings bool // named with --keyring
 	Err      error
+}
+
+// SigningKey is a key of this machine. It is Over after a time, of which is
+// warned when it is Near.
+type SigningKey struct {
+	Fingerprint string
+	Expires     time.Time // zero: never
+	Near, Over  bool
+	Mend        string // the command that lets it live longer
 }
 
 // Trial is the outcome of starting a container.

@@ -85,6 +85,30 @@ func checkClock(f Facts) Finding {
 	return Finding{Status: OK, Text: f.Now.UTC().Format(time.RFC3339) + ", not behind any archive"}
 }
 
+// checkRepoKeys says nothing of keys that do not expire. The first is the one
+// without which nothing can be published.
+func checkRepoKeys(f Facts) Finding {
+	if f.RepoErr != nil {
+		return Finding{Status: Fail, Text: f.RepoErr.Error(), Mend: "dbuild repo key"}
+	}
+	var found Finding
+	for i, k := range f.RepoKeys {
+		day := k.Expires.UTC().Format(time.DateOnly)
+		switch {
+		case k.Over && i == 0:
+			return Finding{Status: Fail, Text: "the key of the local repository, " + k.Fingerprint + ", has expired on " + day, Mend: k.Mend}
+		case k.Near && found.Status != Note:
+			found = Finding{Status: Note, Text: "the key " + k.Fingerprint + " of the local repository expires on " + day, Mend: k.Mend}
+			if k.Over {
+				found.Text = "the key " + k.Fingerprint + " signs the local repository no longer: it has expired on " + day
+			}
+		case found.Status == "" && !k.Expires.IsZero():
+			found = Finding{Status: OK, Text: "the local repository can be signed until " + day}
+		}
+	}
+	return found
+}
+
 // checkKeyrings has one line for each vendor. Only the keyring of the host's
 // own vendor is needed for sure; without any, nothing can be built.
 func checkKeyrings(f Facts) []Finding {

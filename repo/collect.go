@@ -32,6 +32,9 @@ func (r *Repo) Collect(ctx context.Context, now time.Time) (c Collected, err err
 		if err := w.sweepAllDropped(ctx); err != nil {
 			return fmt.Errorf("collect from dropped suites: %w", err)
 		}
+		if _, err := w.drafts(""); err != nil {
+			return fmt.Errorf("collect drafts: %w", err)
+		}
 		names, err := w.suiteNames()
 		if err != nil {
 			return err
@@ -78,6 +81,10 @@ func (w *writer) collectSuite(ctx context.Context, suite string, now time.Time, 
 			return err
 		}
 	}
+	drafts, err := w.markDrafts(suite, indexes, files)
+	if err != nil {
+		return err
+	}
 	if err := w.markPending(ctx, suite, files); err != nil {
 		return err
 	}
@@ -85,10 +92,36 @@ func (w *writer) collectSuite(ctx context.Context, suite string, now time.Time, 
 	if err != nil {
 		return err
 	}
-	return errors.Join(
-		w.sweep(ctx, byHashDir(suite), indexes, &c.Indexes, &c.Bytes),
-		w.sweep(ctx, shardDir(suite), shards, new(int), new(int64)),
-	)
+	if err := w.sweep(ctx, byHashDir(suite), indexes, &c.Indexes, &c.Bytes); err != nil || drafts > 0 {
+		return err // the shards of a draft are not recorded yet
+	}
+	return w.sweep(ctx, shardDir(suite), shards, new(int), new(int64))
+}
+
+// markDrafts adds what the drafts list that wait to be signed, and returns how
+// many those are.
+func (w *writer) markDrafts(suite string, indexes, files map[string]bool) (int, error) {
+	live, err := w.drafts(suite)
+	if err != nil {
+		return 0, err
+	}
+	for _, place := range live {
+		text, err := os.ReadFile(w.path(path.Join(place, "Release")))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it was just given up
+		}
+		if err != nil {
+			return 0, err
+		}
+		g, err := newGeneration(suite, 0, text)
+		if err != nil {
+			return 0, err
+		}
+		if err := w.mark(suite, g, indexes, files); err != nil {
+			return 0, err
+		}
+	}
+	return len(live), nil
 }
 
 // markPending adds the pool files of what is recorded and waits for its

@@ -13,7 +13,7 @@ import (
 
 // schema is the version of the tables below. They hold nothing that the
 // repository's files do not, so another version is dropped and filled again.
-const schema = "4"
+const schema = "5"
 
 // Migrate makes this package's tables, or brings them to this version. It does
 // nothing when they are current.
@@ -48,14 +48,26 @@ DROP TABLE IF EXISTS repo_suite;
 DROP TABLE IF EXISTS repo_stanza;
 DROP TABLE IF EXISTS repo_entry;
 DROP TABLE IF EXISTS repo_pending;
+DROP TABLE IF EXISTS repo_draft;
 DROP TABLE IF EXISTS repo_shard;
 DROP TABLE IF EXISTS repo_contents;
 
 -- release is the SHA-256 of the Release file that the suite's rows stand for,
--- but for what is pending.
+-- but for what is pending; ticket is the last one that it has.
 CREATE TABLE repo_suite (
 	name    TEXT PRIMARY KEY,
-	release TEXT NOT NULL
+	release TEXT NOT NULL,
+	ticket  INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- Generations that wait to be signed: the directory, the SHA-256 of the Release
+-- file, and the last ticket of what they have.
+CREATE TABLE repo_draft (
+	suite   TEXT NOT NULL,
+	release TEXT NOT NULL,
+	ticket  INTEGER NOT NULL,
+	dir     TEXT NOT NULL,
+	PRIMARY KEY (suite, release)
 ) WITHOUT ROWID;
 
 -- One .deb, .udeb or .dsc by its SHA-256: what an index says about it, but
@@ -314,14 +326,54 @@ func readPending(ctx context.Context, q querier, suite string) (p pending, err e
 	return p, rows.Err()
 }
 
-// recordShown notes that the rows of a suite, all that was pending among them,
-// are those of the generation with the given Release file.
-func recordShown(ctx context.Context, tx querier, suite, release string) error {
-	if _, err := tx.ExecContext(ctx, `DELETE FROM repo_pending WHERE suite = ?`, suite); err != nil {
-		return err
+// recordShown notes that the rows of a suite are those of the generation with
+// the given Release file, but for what is pending after a ticket. No draft can
+// follow the generation before any more.
+func recordShown(ctx context.Context, tx querier, suite, release string, ticket int64) error {
+	for _, statement := range []string{`DELETE FROM repo_pending WHERE suite = ? AND ticket <= ?`, `DELETE FROM repo_draft WHERE suite = ? AND ? IS NOT NULL`} {
+		if _, err := tx.ExecContext(ctx, statement, suite, ticket); err != nil {
+			return err
+		}
 	}
-	_, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO repo_suite VALUES (?, ?)`, suite, release)
+	_, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO repo_suite VALUES (?, ?, ?)`, suite, release, ticket)
 	return err
+}
+
+// shownTicket is the last ticket of which clients see the change.
+func shownTicket(ctx context.Context, q querier, suite string) (ticket int64, err error) {
+	err = q.QueryRowContext(ctx, `SELECT ticket FROM repo_suite WHERE name = ?`, suite).Scan(&ticket)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return 0, fmt.Errorf("read repository tables: %w", err)
+	}
+	return ticket, nil
+}
+
+// recordDraft notes what a generation has that waits to be signed.
+func recordDraft(ctx context.Context, tx querier, s *staged) error {
+	_, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO repo_draft VALUES (?, ?, ?, ?)`, s.suite.Name, s.digest, s.last(), s.place)
+	return err
+}
+
+// draftTicket is the last ticket of the draft with the given Release file.
+func draftTicket(ctx context.Context, q querier, suite, release string) (ticket int64, found bool, err error) {
+	err = q.QueryRowContext(ctx, `SELECT ticket FROM repo_draft WHERE suite = ? AND release = ?`, suite, release).Scan(&ticket)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, fmt.Errorf("read repository tables: %w", err)
+	}
+	return ticket, true, nil
+}
+
+// draftWith is the directory of a draft that has the change of a ticket, "" if
+// there is none.
+func draftWith(ctx context.Context, q querier, suite string, ticket int64) (dir string, err error) {
+	err = q.QueryRowContext(ctx, `SELECT dir FROM repo_draft WHERE suite = ? AND ticket >= ? ORDER BY ticket DESC LIMIT 1`, suite, ticket).Scan(&dir)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return "", fmt.Errorf("read repository tables: %w", err)
+	}
+	return dir, nil
 }
 
 // readTail returns the end of an index from the shard on that the lowest of the
@@ -381,16 +433,16 @@ func readShards(ctx context.Context, q querier, suite string, x index, from, to 
 	return all, rows.Err()
 }
 
-// writeTail replaces the shards of an index from the first of old on.
-func writeTail(ctx context.Context, tx querier, suite string, x index, old, shards []shard, ends []marks) error {
-	for _, s := range old {
-		if _, err := tx.ExecContext(ctx, `DELETE FROM repo_shard WHERE suite = ? AND path = ? AND first = ?`, suite, x.path(), s.first); err != nil {
+// writeTail replaces the shards of an index by those of a new tail.
+func writeTail(ctx context.Context, tx querier, suite string, t newTail) error {
+	for _, s := range t.old {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM repo_shard WHERE suite = ? AND path = ? AND first = ?`, suite, t.index.path(), s.first); err != nil {
 			return err
 		}
 	}
-	for i, s := range shards {
+	for i, s := range t.shards {
 		if _, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO repo_shard VALUES (?, ?, ?, ?, ?, ?)`,
-			suite, x.path(), s.first, s.sum, string(encodeJSON(s.parts)), ends[i].encode()); err != nil {
+			suite, t.index.path(), s.first, s.sum, string(encodeJSON(s.parts)), t.ends[i].encode()); err != nil {
 			return err
 		}
 	}

@@ -10,6 +10,7 @@
 //	records/SUITE/                  other names of what dists/SUITE is made of
 //	dists/SUITE -> .SUITE.N         the generation that clients see
 //	dists/.SUITE.N/                 a complete generation, never changed
+//	dists/.SUITE_draft.*/           one that waits to be signed, held by its maker
 //	dists/.SUITE.by-hash/SHA256/    index files of all kept generations
 //	dists/.SUITE.shards/            pieces of the current indexes; a cache
 //	pool/SUITE/COMPONENT/h/hello/   packages and sources
@@ -23,6 +24,10 @@
 // by a grace time. A process that is killed at any point leaves the old suite
 // or the new one and some files that nobody refers to; the next publish works
 // without repair, and Collect takes the rest.
+//
+// Keys may take long to sign: a generation is drafted under the repository's
+// lock, signed without it, and installed under it, if it still follows the one
+// that clients see. See update.
 //
 // The cost of a publish follows the change. An index lists its entries in the
 // order in which they came to the suite. It is made of shards one after the
@@ -40,6 +45,6 @@
 // same rows in a form that is quick to ask, together with the digest of the
 // Release file that they stand for; when the digests differ (after a crash,
 // or with a fresh database) the rows are read again from the signed indexes.
-// Changes that wait for the second of their generation are in the database
-// alone: a publish returns only when clients see what it brought.
+// Changes that wait for their generation are in the database alone: a publish
+// returns without an error only when clients see what it brought.
 package repo

@@ -124,30 +124,46 @@ func (d draft) serials(x index) (serials []int64) {
 	return slices.Compact(serials)
 }
 
+// newTail is the end of an index as the generation in the making has it, and
+// the shards in whose place it comes.
+type newTail struct {
+	index       index
+	old, shards []shard
+	ends        []marks
+}
+
+// gone are the shards that are in the new tail no more.
+func (t newTail) gone() []shard {
+	return slices.DeleteFunc(slices.Clone(t.old), func(s shard) bool { return slices.Contains(t.shards, s) })
+}
+
 // writeIndexes makes the indexes of a draft and returns all of its rows, sorted
-// by path, and the shards that it no longer has. Indexes that were not touched
+// by path, and the tails of those that were made. Indexes that were not touched
 // keep their rows and files.
-func (w *writer) writeIndexes(ctx context.Context, q querier, d draft) (rows []deb.IndexFile, gone []shard, err error) {
+func (w *writer) writeIndexes(ctx context.Context, q querier, d draft) (rows []deb.IndexFile, tails []newTail, err error) {
 	for _, dir := range []string{path.Join(byHashDir(d.suite.Name), "SHA256"), shardDir(d.suite.Name)} {
 		if err := w.disk.mkdirAll(dir); err != nil {
 			return nil, nil, err
 		}
 	}
 	for _, x := range d.indexes() {
-		made, old, err := w.writeIndex(ctx, q, d, x)
+		made, tail, err := w.writeIndex(ctx, q, d, x)
 		if err != nil {
 			return nil, nil, fmt.Errorf("write index %q: %w", x.path(), err)
 		}
-		rows, gone = append(rows, made...), append(gone, old...)
+		rows = append(rows, made...)
+		if tail != nil {
+			tails = append(tails, *tail)
+		}
 	}
 	slices.SortFunc(rows, func(a, b deb.IndexFile) int { return strings.Compare(a.Path, b.Path) })
-	return rows, gone, nil
+	return rows, tails, nil
 }
 
 // writeIndex makes one index from the shards of the generation before and the
 // rows that were touched, or from all of its rows if those shards cannot be
-// used.
-func (w *writer) writeIndex(ctx context.Context, q querier, d draft, x index) (rows []deb.IndexFile, gone []shard, err error) {
+// used. There is no tail if nothing was touched.
+func (w *writer) writeIndex(ctx context.Context, q querier, d draft, x index) (rows []deb.IndexFile, t *newTail, err error) {
 	before, ok := d.rows(x)
 	serials := d.serials(x)
 	if ok && len(serials) == 0 {
@@ -176,6 +192,5 @@ func (w *writer) writeIndex(ctx context.Context, q querier, d draft, x index) (r
 	if err != nil {
 		return nil, nil, err
 	}
-	gone = slices.DeleteFunc(slices.Clone(old.shards), func(s shard) bool { return slices.Contains(a.shards, s) })
-	return a.rows, gone, writeTail(ctx, q, d.suite.Name, x, old.shards, a.shards, a.ends)
+	return a.rows, &newTail{x, old.shards, a.shards, a.ends}, nil
 }

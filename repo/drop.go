@@ -113,7 +113,7 @@ func (w *writer) sweepDropped(ctx context.Context, suite string) error {
 	err := inTx(context.WithoutCancel(ctx), w.db, func(tx *sql.Tx) error {
 		for _, query := range []string{
 			`DELETE FROM repo_entry WHERE suite = ?`, `DELETE FROM repo_shard WHERE suite = ?`,
-			`DELETE FROM repo_pending WHERE suite = ?`, `DELETE FROM repo_suite WHERE name = ?`,
+			`DELETE FROM repo_pending WHERE suite = ?`, `DELETE FROM repo_draft WHERE suite = ?`, `DELETE FROM repo_suite WHERE name = ?`,
 		} {
 			if _, err := tx.ExecContext(ctx, query, suite); err != nil {
 				return err
@@ -122,6 +122,9 @@ func (w *writer) sweepDropped(ctx context.Context, suite string) error {
 		return nil
 	})
 	if err != nil {
+		return err
+	}
+	if _, err := w.drafts(suite); err != nil { // who makes one will find the suite gone
 		return err
 	}
 	ns, err := w.generations(suite)

@@ -123,30 +123,26 @@ func (r *Repo) generations(suite string) ([]int, error) {
 	return ns, nil
 }
 
-// next is the number of the next generation. What a killed publish left beyond
-// the current one is removed.
-func (w *writer) next(suite string, cur generation) (int, error) {
+// removeUnshown removes generations beyond the current one: what a publish that
+// was killed left.
+func (w *writer) removeUnshown(suite string, cur generation) error {
 	ns, err := w.generations(suite)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	for _, n := range ns {
 		if n > cur.n {
 			if err := w.disk.removeAll(generationDir(suite, n)); err != nil {
-				return 0, err
+				return err
 			}
 		}
 	}
-	return cur.n + 1, nil
+	return nil
 }
 
-// writeGeneration makes the directory of generation n with everything but its
+// fillGeneration fills the directory of a generation with everything but its
 // Release files. Indexes are linked from the by-hash directory.
-func (w *writer) writeGeneration(suite string, n int, rows []deb.IndexFile) error {
-	dir := generationDir(suite, n)
-	if err := w.disk.mkdir(dir); err != nil {
-		return err
-	}
+func (w *writer) fillGeneration(suite, dir string, rows []deb.IndexFile) error {
 	made := map[string]bool{}
 	for _, row := range rows {
 		sub := path.Dir(row.Path)

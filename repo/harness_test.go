@@ -114,7 +114,7 @@ func openSigning(t testing.TB, state string, own *sign.Key, signDebs bool) *env 
 	db := openDB(t, filepath.Join(state, "dbuild.db"))
 	o := Options{Now: c.now, SignDebs: signDebs}
 	if own != key(t) {
-		o.Also = []*sign.Key{key(t)}
+		o.Also = []sign.Signer{key(t)}
 	}
 	r, err := Open(t.Context(), filepath.Join(state, "repo"), db, own, o)
 	if err != nil {

@@ -44,7 +44,7 @@ func (r *Repo) signOrigins(ctx context.Context, suite string, items []item) erro
 			return err
 		}
 		there := len(same) == 1 && (same[0].sha256 == it.sha256 || r.adopt(it, same[0]))
-		if there || !r.signDebs {
+		if there || r.debKey == nil {
 			continue
 		}
 		if err := r.signOrigin(it); err != nil {
@@ -72,7 +72,7 @@ func (r *Repo) signOrigin(it *item) (err error) {
 	if now := r.now(); at.After(now) {
 		at = now
 	}
-	sig, err := r.keys[0].SignStream(deb.ReadParts(file, b.Signed()), at)
+	sig, err := r.debKey.SignStream(deb.ReadParts(file, b.Signed()), at)
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func (r *Repo) adopt(it *item, old entry) bool {
 		return false
 	}
 	came, err := readUnsigned(it.files[0])
-	if err != nil || came.signed && !r.signDebs || came.size != there.size {
+	if err != nil || came.signed && r.debKey == nil || came.size != there.size {
 		return false
 	}
 	if !came.signed && !there.signed && it.files[0].origin == nil {

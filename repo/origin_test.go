@@ -39,7 +39,7 @@ type opened struct {
 	signer   string // fingerprint; "" if it is not signed
 }
 
-func openSigned(t *testing.T, file []byte, keys ...*sign.Key) (o opened) {
+func openSigned(t *testing.T, file []byte, keys ...sign.Signer) (o opened) {
 	t.Helper()
 	in := bytes.NewReader(file)
 	b, err := deb.OpenDeb(in, int64(len(file)))

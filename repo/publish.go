@@ -8,7 +8,6 @@ import (
 	"os"
 	"path"
 	"slices"
-	"time"
 
 	"dbuild/internal/fault"
 )
@@ -20,8 +19,9 @@ import (
 // with the suite is refused with a [RejectedError]; nothing is kept of it.
 //
 // A suite has at most one generation per second. Uploads that come faster, also
-// those of other processes, become one generation together; if ctx ends while
-// this one waits for the others, it is part of the next generation all the same.
+// those of other processes, become one generation together. Nobody else has to
+// wait while the keys sign. If ctx ends while this upload waits for the others,
+// or if a key does not sign, it is part of the next generation all the same.
 func (r *Repo) Publish(ctx context.Context, u Upload) (p Published, err error) {
 	ready, err := r.Prepare(ctx, u)
 	if err != nil {
@@ -188,69 +188,4 @@ func (w *writer) keepRecords(u Upload) error {
 		}
 	}
 	return nil
-}
-
-// commit makes and shows the next generation, with everything that is pending
-// in tx. The order matters: everything of it is durable before the one step
-// that clients see, and the database comes last, since it can be filled again
-// from what clients see.
-func (w *writer) commit(ctx context.Context, tx querier, commitTx func() error, s Suite, from generation, date time.Time) (generation, error) {
-	p, err := readPending(ctx, tx, s.Name)
-	if err != nil {
-		return generation{}, err
-	}
-	g, gone, err := w.prepare(ctx, tx, draft{s, from, p}, date)
-	if err != nil {
-		return g, err
-	}
-	if err := w.disk.sync(); err != nil {
-		return g, err
-	}
-	if err := ctx.Err(); err != nil {
-		return g, err
-	}
-	if err := w.show(s.Name, g.n); err != nil {
-		return g, err
-	}
-	// Clients see the new generation: from here on nothing is an error.
-	ctx = context.WithoutCancel(ctx)
-	if err = recordShown(ctx, tx, s.Name, g.digest); err == nil {
-		err = commitTx()
-	}
-	if err != nil {
-		w.report.Warn("the database does not have generation %d of %q yet: %v", g.n, s.Name, err)
-		return g, nil
-	}
-	w.removeShards(ctx, s.Name, gone)
-	if err := w.adoptRecord(s.Name, g); err != nil {
-		w.report.Note("the record of %q is left to be collected: %v", s.Name, err)
-	}
-	return g, nil
-}
-
-// prepare writes the next generation where no client sees it: indexes by hash,
-// the generation's directory, and its Release files last. It also returns the
-// shards that this generation no longer needs.
-func (w *writer) prepare(ctx context.Context, tx querier, d draft, date time.Time) (g generation, gone []shard, err error) {
-	n, err := w.next(d.suite.Name, d.from)
-	if err != nil {
-		return g, nil, err
-	}
-	rows, gone, err := w.writeIndexes(ctx, tx, d)
-	if err != nil {
-		return g, nil, err
-	}
-	if err := w.writeGeneration(d.suite.Name, n, rows); err != nil {
-		return g, nil, err
-	}
-	architectures, components := d.header()
-	text := releaseText(d.suite, date, architectures, components, rows)
-	// What this strict reader refuses must not reach a client.
-	if g, err = newGeneration(d.suite.Name, n, text); err != nil {
-		return g, nil, err
-	}
-	if err := w.writeRelease(g.dir, text, date); err != nil {
-		return g, nil, err
-	}
-	return g, gone, w.keepRecord(d.suite.Name, g)
 }

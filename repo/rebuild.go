@@ -77,11 +77,15 @@ func (r *Repo) suiteNames() ([]string, error) {
 	return slices.DeleteFunc(union(names), r.dropped), nil
 }
 
-// readRows replaces the rows of a suite by those of a generation.
+// readRows replaces the rows of a suite by those of a generation. What waits for
+// the next one is lost with them.
 func (r *Repo) readRows(ctx context.Context, suite string, cur generation) error {
 	all, err := r.readEntries(suite, cur)
 	if err != nil {
 		return err
+	}
+	if p, err := readPending(ctx, r.db, suite); err == nil && len(p.tickets) > 0 {
+		r.report.Warn("what waited for the next generation of %q is not in its indexes: it must be added again", suite)
 	}
 	if err := r.recall(ctx, suite, cur, all); err != nil {
 		return err
@@ -97,7 +101,14 @@ func (r *Repo) readRows(ctx context.Context, suite string, cur generation) error
 				return err
 			}
 		}
-		return recordShown(ctx, tx, suite, cur.digest)
+		if _, err := tx.ExecContext(ctx, `DELETE FROM repo_pending WHERE suite = ?`, suite); err != nil {
+			return err
+		}
+		ticket, err := shownTicket(ctx, tx, suite)
+		if err != nil {
+			return err
+		}
+		return recordShown(ctx, tx, suite, cur.digest, ticket)
 	})
 }
 

@@ -178,7 +178,7 @@ func TestForeignGenerationIsNotSigned(t *testing.T) {
 		name   string
 		damage func(*testing.T, *env)
 	}{
-		{"another key", func(t *testing.T, e *env) { e.keys = []*sign.Key{other} }},
+		{"another key", func(t *testing.T, e *env) { e.keys = []sign.Signer{other} }},
 		{"changed Release", func(t *testing.T, e *env) {
 			p := filepath.Join(e.Dir(), "dists/bookworm/Release")
 			text := strings.Replace(string(readFile(t, p)), "Description: packages", "Description: Packages", 1)

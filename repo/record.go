@@ -208,7 +208,10 @@ func (w *writer) restore(suite string, n int) (g generation, err error) {
 			return g, err
 		}
 	}
-	if err := w.writeGeneration(suite, n, rows); err != nil {
+	if err := w.disk.mkdir(g.dir); err != nil {
+		return g, err
+	}
+	if err := w.fillGeneration(suite, g.dir, rows); err != nil {
 		return g, err
 	}
 	for _, name := range releaseFiles {
@@ -259,6 +262,7 @@ func (w *writer) restoreRows(ctx context.Context, suite string) (g generation, e
 		}
 	}
 	w.report.Warn("dists/%s and its record were lost; made again from the database", suite)
+	var st *staged
 	err = w.inTx(ctx, func(tx *sql.Tx, commit func() error) error {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM repo_shard WHERE suite = ?`, suite); err != nil {
 			return err
@@ -266,11 +270,26 @@ func (w *writer) restoreRows(ctx context.Context, suite string) (g generation, e
 		if err := touchAll(ctx, tx, suite); err != nil {
 			return err
 		}
+		p, err := readPending(ctx, tx, suite)
+		if err != nil {
+			return err
+		}
 		date, _ := w.nextDate(suite, generation{})
-		g, err = w.commit(ctx, tx, commit, s, generation{}, date)
-		return err
+		if st, err = w.stage(ctx, tx, draft{s, generation{}, p}, date); err != nil {
+			return err
+		}
+		return w.commitRecord(ctx, st, commit)
 	})
-	return g, err
+	if err != nil {
+		return g, err
+	}
+	// Nobody can do without it: this once, all wait for the keys.
+	defer func() { err = errors.Join(err, w.discard(st)) }()
+	signed, err := w.sign(ctx, st)
+	if err != nil {
+		return g, err
+	}
+	return st.generation, w.showStaged(ctx, st, signed)
 }
 
 // touchAll records every kind of index that the rows of a suite are in.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"dbuild/deb"
-	"dbuild/sign"
 )
 
 // skew is how far ahead of its own clock apt accepts a Date.
@@ -75,26 +74,13 @@ func releaseText(s Suite, date time.Time, architectures, components []string, ro
 	return b.Bytes()
 }
 
-// writeRelease signs and writes the three Release files of a generation,
-// InRelease last. They are dated like their content: apt over HTTP keeps an
-// InRelease whose time of last change, in whole seconds, is the one it knows.
-func (w *writer) writeRelease(dir string, text []byte, date time.Time) error {
-	detached, err := sign.DetachSignAll(w.keys, text, date)
-	if err != nil {
-		return fmt.Errorf("sign Release: %w", err)
+// writeRelease writes one of the three Release files of a generation. They are
+// dated like their content: apt over HTTP keeps an InRelease whose time of last
+// change, in whole seconds, is the one it knows.
+func (w *writer) writeRelease(dir string, f Document, date time.Time) error {
+	rel := path.Join(dir, f.Name)
+	if err := w.disk.write(rel, f.Data); err != nil {
+		return err
 	}
-	inline, err := sign.ClearsignAll(w.keys, text, date)
-	if err != nil {
-		return fmt.Errorf("sign InRelease: %w", err)
-	}
-	for _, f := range []Document{{"Release", text}, {"Release.gpg", detached}, {"InRelease", inline}} {
-		rel := path.Join(dir, f.Name)
-		if err := w.disk.write(rel, f.Data); err != nil {
-			return err
-		}
-		if err := w.disk.date(rel, date); err != nil {
-			return err
-		}
-	}
-	return nil
+	return w.disk.date(rel, date)
 }

@@ -25,6 +25,9 @@ const (
 	DefaultGenerations = 20
 )
 
+// DefaultSignWithin leaves a person the time to type a passphrase.
+const DefaultSignWithin = 5 * time.Minute
+
 // Options are the settings of a repository. The zero value is ready to use.
 type Options struct {
 	Now    func() time.Time // nil: time.Now
@@ -38,10 +41,15 @@ type Options struct {
 	// Also are keys that sign beside the repository's own while it takes over
 	// from them, and are in key.asc. Before are keys whose time is over: what
 	// they signed can be read, and no client is told of them.
-	Also, Before []*sign.Key
-	// SignDebs adds a signature by the repository's own key to the copy of each
-	// .deb that comes into the pool, the member _gpgorigin that debsig-verify reads.
+	Also, Before []sign.Signer
+	// SignDebs adds a signature to the copy of each .deb that comes into the pool,
+	// the member _gpgorigin that debsig-verify reads: by the repository's own key,
+	// or by DebKey if a gpg-agent has that, since its signatures differ each time.
 	SignDebs bool
+	DebKey   *sign.Key
+	// SignWithin is how long the keys may take to sign a generation; zero:
+	// [DefaultSignWithin].
+	SignWithin time.Duration
 }
 
 // Repo is an open repository. It is safe for concurrent use; writers, also
@@ -49,9 +57,12 @@ type Options struct {
 type Repo struct {
 	dir        string
 	db         *sql.DB
-	keys       []*sign.Key // that sign, the repository's own first
-	retired    []*sign.Key
-	signDebs   bool
+	keys       []sign.Signer // that sign, the repository's own first
+	retired    []sign.Signer
+	debKey     *sign.Key // nil: .debs are not signed
+	signWithin time.Duration
+	handover   time.Duration
+	warned     sync.Once // of keys that expire soon
 	now        func() time.Time
 	sleep      func(context.Context, time.Duration) error
 	report     report.Reporter
@@ -66,16 +77,25 @@ type Repo struct {
 // has made this package's tables; key signs every generation. A key that is
 // not the one of key.asc replaces it, with a warning, because from now on it
 // is the one that clients need.
-func Open(ctx context.Context, dir string, db *sql.DB, key *sign.Key, o Options) (*Repo, error) {
+func Open(ctx context.Context, dir string, db *sql.DB, key sign.Signer, o Options) (*Repo, error) {
 	r := &Repo{
-		dir: dir, db: db, keys: append([]*sign.Key{key}, o.Also...), retired: o.Before, now: o.Now, sleep: sleep, report: o.Report,
-		signDebs: o.SignDebs, grace: o.Grace, keep: o.Generations, compressor: sync.OnceValues(newCompressor),
+		dir: dir, db: db, keys: append([]sign.Signer{key}, o.Also...), retired: o.Before, now: o.Now, sleep: sleep, report: o.Report,
+		signWithin: o.SignWithin, handover: handover, grace: o.Grace, keep: o.Generations, compressor: sync.OnceValues(newCompressor),
+	}
+	if o.SignDebs {
+		r.debKey = o.DebKey
+		if own, ok := key.(*sign.Key); ok {
+			r.debKey = own
+		}
 	}
 	if r.now == nil {
 		r.now = time.Now
 	}
 	if r.report == nil {
 		r.report = report.Discard
+	}
+	if r.signWithin == 0 {
+		r.signWithin = DefaultSignWithin
 	}
 	if r.grace == 0 {
 		r.grace = DefaultGrace
@@ -95,6 +115,9 @@ func Open(ctx context.Context, dir string, db *sql.DB, key *sign.Key, o Options)
 
 // Dir returns the repository's directory, the root of its URLs.
 func (r *Repo) Dir() string { return r.dir }
+
+// Fingerprint is that of the repository's own key.
+func (r *Repo) Fingerprint() string { return r.keys[0].Fingerprint() }
 
 // PublicKeys are the public parts of the keys that sign, as in key.asc.
 func (r *Repo) PublicKeys() []byte { return sign.PublicArmored(r.keys) }
@@ -117,7 +140,7 @@ func (r *Repo) writeKey(ctx context.Context) error {
 	}
 	if err == nil {
 		ring, err := sign.ParseKeyring(old)
-		known := func(k *sign.Key) bool { return err == nil && slices.Contains(ring.Fingerprints(), k.Fingerprint()) }
+		known := func(k sign.Signer) bool { return err == nil && slices.Contains(ring.Fingerprints(), k.Fingerprint()) }
 		if !slices.ContainsFunc(r.keys, known) {
 			r.report.Warn("%s held another key; clients need the new one, %s", path, r.keys[0].Fingerprint())
 		}

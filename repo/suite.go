@@ -246,9 +246,15 @@ func (w *writer) openSuite(ctx context.Context, ifNew Suite) (Suite, generation,
 	// A process died between showing the generation and recording it, or the
 	// database is new. The generation may not be durable yet.
 	w.disk.changed("dists")
-	w.report.Note("reading the rows of suite %s from its generation %d", s.Name, cur.n)
-	if err := w.readRows(ctx, s.Name, cur); err != nil {
+	known, err := w.resume(ctx, s.Name, cur)
+	if err != nil {
 		return s, cur, err
+	}
+	if !known {
+		w.report.Note("reading the rows of suite %s from its generation %d", s.Name, cur.n)
+		if err := w.readRows(ctx, s.Name, cur); err != nil {
+			return s, cur, err
+		}
 	}
 	return s, cur, w.refreshRecord(s.Name, cur)
 }

@@ -1,6 +1,7 @@
 // Package sign is all of dbuild's OpenPGP: it verifies clearsigned and detached
 // signatures against Debian's keyrings, keeps the local keys that sign
-// statements and repositories, and asks gpg for a maintainer's own signature.
+// statements and repositories, and asks gpg for the signatures of a person's own
+// keys.
 //
 // Verification is stricter than gpgv's exit code. A document is exactly one
 // clearsigned block with nothing around it; every signature packet is judged

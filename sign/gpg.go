@@ -2,6 +2,7 @@ package sign
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,10 +18,17 @@ import (
 const gpgDeadline = 5 * time.Minute
 
 // GPG signs with a maintainer's own key by running gpg, which finds key,
-// agent and token in the user's environment. Nothing else in dbuild runs it.
+// agent and token in the user's environment. Nothing but this and [AgentKey] in
+// dbuild runs it.
 type GPG struct {
 	Program string // "gpg" if empty
 	KeyID   string // anything that gpg --local-user takes; its default key if empty
+	Home    string // of GnuPG, where it is not the user's
+	// Terminal is where the agent may ask for a passphrase, for example
+	// /dev/pts/3; empty: as GPG_TTY says.
+	Terminal string
+	// Silent lets a key that needs a passphrase fail at once, and nobody is asked.
+	Silent bool
 }
 
 // Clearsign has gpg clearsign text with SHA-512. It waits five minutes at
@@ -28,11 +36,18 @@ type GPG struct {
 // for carrying the same text. Errors have the class [fault.Trust] and name
 // what is wrong with the key when gpg tells.
 func (g GPG) Clearsign(ctx context.Context, text []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, gpgDeadline)
+	defer cancel()
+	return g.clearsign(ctx, text)
+}
+
+// clearsign is Clearsign for as long as ctx lasts.
+func (g GPG) clearsign(ctx context.Context, text []byte) ([]byte, error) {
 	plain, _, err := escapeText(text)
 	if err != nil {
 		return nil, fmt.Errorf("clearsign: %w", err)
 	}
-	signed, err := g.run(ctx, plain)
+	signed, err := g.sign(ctx, plain, "--clearsign")
 	if err != nil {
 		return nil, fault.Wrap(fault.Trust, fmt.Errorf("sign with %s: %w", g.name(), err))
 	}
@@ -54,27 +69,45 @@ func (g GPG) name() string {
 	return fmt.Sprintf("key %q", g.KeyID)
 }
 
-func (g GPG) run(ctx context.Context, text []byte) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, gpgDeadline)
-	defer cancel()
+// sign runs a signing command on text.
+func (g GPG) sign(ctx context.Context, text []byte, command ...string) ([]byte, error) {
+	args := []string{"--digest-algo", "SHA512"}
+	if g.Silent {
+		args = append(args, "--pinentry-mode", "error")
+	}
+	if g.KeyID != "" {
+		args = append(args, "--local-user", g.KeyID)
+	}
+	return g.run(ctx, text, append(args, command...)...)
+}
+
+// by is the beginning of a command line of gpg, for hints.
+func (g GPG) by() string {
+	line := cmp.Or(g.Program, "gpg")
+	if g.Home != "" {
+		line += " --homedir " + g.Home
+	}
+	return line
+}
+
+func (g GPG) run(ctx context.Context, text []byte, command ...string) ([]byte, error) {
 	statusR, statusW, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
 	defer statusR.Close()
-	program := g.Program
-	if program == "" {
-		program = "gpg"
-	}
-	args := []string{"--batch", "--no-tty", "--yes", "--status-fd", "3", "--digest-algo", "SHA512"}
-	if g.KeyID != "" {
-		args = append(args, "--local-user", g.KeyID)
+	args := []string{"--batch", "--no-tty", "--yes", "--status-fd", "3"}
+	if g.Home != "" {
+		args = append(args, "--homedir", g.Home)
 	}
 	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, program, append(args, "--clearsign")...)
+	cmd := exec.CommandContext(ctx, cmp.Or(g.Program, "gpg"), append(args, command...)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(text), &stdout, &stderr
 	cmd.ExtraFiles = []*os.File{statusW}
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	if g.Terminal != "" {
+		cmd.Env = append(cmd.Env, "GPG_TTY="+g.Terminal)
+	}
 	// An agent that gpg started may keep our pipes open.
 	cmd.WaitDelay = 2 * time.Second
 	err = cmd.Start()
@@ -89,9 +122,22 @@ func (g GPG) run(ctx context.Context, text []byte) ([]byte, error) {
 		return stdout.Bytes(), nil
 	}
 	if ctx.Err() != nil {
-		return nil, fault.WithHint(fault.Wrap(fault.Timeout, ctx.Err()), "is a passphrase prompt waiting? try: echo | %s --clearsign", program)
+		return nil, fault.WithHint(fault.Wrap(fault.Timeout, ctx.Err()), "is a passphrase prompt waiting? try: %s", g.unlock())
 	}
-	return nil, gpgError(err, readStatus(statusR), stderr.String())
+	err = gpgError(err, readStatus(statusR), stderr.String())
+	if g.Silent && strings.Contains(stderr.String(), "inentry") {
+		err = fault.WithHint(fault.New(fault.Trust, "the key is locked, and there is no terminal to ask for its passphrase: %w", err), "in a terminal: %s", g.unlock())
+	}
+	return nil, err
+}
+
+// unlock is a command that makes the agent ask, and remember.
+func (g GPG) unlock() string {
+	user := ""
+	if g.KeyID != "" {
+		user = " --local-user " + g.KeyID
+	}
+	return "echo | " + g.by() + user + " --clearsign"
 }
 
 // readStatus reads what gpg reported, without waiting for an agent that has

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
@@ -172,51 +171,6 @@ func (k *Key) Clearsign(text []byte, at time.Time) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// ClearsignAll is [Key.Clearsign] with a signature by each key, the form of an
-// InRelease while one key takes over from another: a reader that knows any of
-// them accepts it.
-func ClearsignAll(keys []*Key, text []byte, at time.Time) ([]byte, error) {
-	plain, escaped, err := escapeText(text)
-	if err != nil {
-		return nil, fmt.Errorf("clearsign: %w", err)
-	}
-	sig, err := signAll(keys, packet.SigTypeText, signedBytes(plain), at)
-	if err != nil {
-		return nil, err
-	}
-	return slices.Concat([]byte(beginLine(typeMessage)+"\nHash: SHA512\n\n"), escaped, sig), nil
-}
-
-// DetachSignAll is [Key.DetachSign], of no kind, with a signature by each key.
-func DetachSignAll(keys []*Key, data []byte, at time.Time) ([]byte, error) {
-	return signAll(keys, packet.SigTypeBinary, data, at)
-}
-
-func signAll(keys []*Key, t packet.SignatureType, data []byte, at time.Time) ([]byte, error) {
-	var all []byte
-	for _, k := range keys {
-		armored, err := k.sign(t, data, at, "")
-		if err != nil {
-			return nil, err
-		}
-		packets, _, err := decodeArmor(armored, typeSignature)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, packets...)
-	}
-	return encodeArmor(typeSignature, all), nil
-}
-
-// PublicArmored returns the public parts of keys as one keyring for Signed-By.
-func PublicArmored(keys []*Key) []byte {
-	var all []byte
-	for _, k := range keys {
-		all = append(all, k.public...)
-	}
-	return encodeArmor(typePublicKey, all)
-}
-
 // DetachSign returns an armored detached signature of data. A kind that is not
 // empty is written into the signature as a critical notation: then only
 // verifiers that ask for this kind in [Policy] accept it. The result depends
@@ -232,14 +186,23 @@ func (k *Key) SignStream(data io.Reader, at time.Time) ([]byte, error) {
 	if created := k.entity.PrimaryKey.CreationTime; at.Before(created) {
 		at = created
 	}
-	return k.signStream(packet.SigTypeBinary, data, at, "")
+	packets, err := k.signature(packet.SigTypeBinary, data, at, "")
+	if err != nil {
+		return nil, err
+	}
+	return encodeArmor(typeSignature, packets), nil
 }
 
 func (k *Key) sign(t packet.SignatureType, data []byte, at time.Time, kind string) ([]byte, error) {
-	return k.signStream(t, bytes.NewReader(data), at, kind)
+	packets, err := k.signature(t, bytes.NewReader(data), at, kind)
+	if err != nil {
+		return nil, err
+	}
+	return encodeArmor(typeSignature, packets), nil
 }
 
-func (k *Key) signStream(t packet.SignatureType, data io.Reader, at time.Time, kind string) ([]byte, error) {
+// signature returns a signature packet over what data reads.
+func (k *Key) signature(t packet.SignatureType, data io.Reader, at time.Time, kind string) ([]byte, error) {
 	if at.Before(k.entity.PrimaryKey.CreationTime) {
 		return nil, fmt.Errorf("sign with %s: the key is younger than %s", k.Fingerprint(), at.UTC().Format(time.RFC3339))
 	}
@@ -266,5 +229,5 @@ func (k *Key) signStream(t packet.SignatureType, data io.Reader, at time.Time, k
 	if err := s.Serialize(&out); err != nil {
 		return nil, fmt.Errorf("sign with %s: %w", k.Fingerprint(), err)
 	}
-	return encodeArmor(typeSignature, out.Bytes()), nil
+	return out.Bytes(), nil
 }

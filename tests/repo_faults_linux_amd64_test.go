@@ -417,7 +417,7 @@ func (b *faultBench) disturbAt(t *testing.T, c faultCommand, o outcome, mode fau
 	}
 	if out, err := b.repo(t.Context(), dir, c.args...); err != nil && !(c.once && isNew) {
 		fail("again: %v", err)
-	} else if strings.Contains(out, "warning") && !c.warns {
+	} else if strings.Contains(out, "W: ") && !c.warns {
 		fail("again: %s", out)
 	}
 	for _, args := range [][]string{{"gc"}, {"verify"}} {
