@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -22,6 +23,9 @@ import (
 // sources list names it.
 const ViewMount = "/run/dbuild/archive"
 
+// viewTime is the time of sources.list: apt believes no cache that is older.
+var viewTime = time.Unix(1, 0)
+
 // View is a directory that a container mounts read-only at [ViewMount], with
 // a part of the copy laid out as apt expects archives for file: URIs:
 //
@@ -32,6 +36,7 @@ const ViewMount = "/run/dbuild/archive"
 //	sources.list                                      one-line style, with signed-by=
 //	preferences                                       apt_preferences(5), empty if no source has a pin
 //	apt.conf                                          names the two, and what apt must know of the view
+//	…                                                 what [View.AddFiles] adds
 //
 // apt is run with APT_CONFIG=/run/dbuild/archive/apt.conf. Its lists are then
 // symbolic links into the view, good for every view of the same states at the
@@ -91,7 +96,8 @@ func (c *Copy) lay(ctx context.Context, v *View, sts []*State, arch string, file
 		pins.WriteString(st.pin())
 	}
 	for name, text := range map[string]string{"sources.list": list.String(), "preferences": pins.String(), "apt.conf": aptConf} {
-		if err := writeView(filepath.Join(v.Dir, name), []byte(text)); err != nil {
+		path := filepath.Join(v.Dir, name)
+		if err := errors.Join(writeView(path, []byte(text)), os.Chtimes(path, viewTime, viewTime)); err != nil {
 			return err
 		}
 	}

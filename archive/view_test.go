@@ -155,6 +155,47 @@ func TestViewExtend(t *testing.T) {
 	}
 }
 
+// TestViewBeside adds a file beside the archives; what apt makes of the view is
+// known by its sum.
+func TestViewBeside(t *testing.T) {
+	_, server := small(t, archivetest.Suite{})
+	c := open(t, t.TempDir(), archive.Options{})
+	plain, pinned := server.Source("bookworm"), server.Source("bookworm")
+	pinned.Pin = 100
+	var sums []string
+	for _, src := range []archive.Source{plain, plain, pinned} {
+		st := mustUpdate(t, c, src)
+		if err := c.Prefetch(t.Context(), []*archive.State{st}, []string{"amd64"}); err != nil {
+			t.Fatal(err)
+		}
+		v, err := c.View(t.Context(), []*archive.State{st}, "amd64", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer v.Close()
+		cached := filepath.Join(t.TempDir(), "cached")
+		if err := os.WriteFile(cached, []byte("text"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := v.AddFiles("apt", map[string]string{"pkgcache.bin": cached}); err != nil || readText(t, v, "apt/pkgcache.bin") != "text" {
+			t.Errorf("add a file: %v", err)
+		}
+		wantClass(t, v.AddFiles("apt", map[string]string{"../escape": cached}), fault.Internal)
+		info, err := os.Stat(filepath.Join(v.Dir, "sources.list"))
+		if err != nil || time.Since(info.ModTime()) < 24*time.Hour {
+			t.Errorf("sources.list is of %v, and apt would believe no cache: %v", info.ModTime(), err)
+		}
+		sum, err := v.Sum()
+		if err != nil {
+			t.Fatal(err)
+		}
+		sums = append(sums, sum)
+	}
+	if sums[0] != sums[1] || sums[0] == sums[2] {
+		t.Errorf("sums %q", sums)
+	}
+}
+
 func TestViewDetachedExpired(t *testing.T) {
 	_, server := small(t, archivetest.Suite{Name: "mine", Detached: true, ValidUntil: time.Now().Add(-time.Minute)})
 	c := open(t, t.TempDir(), archive.Options{AllowExpired: true})

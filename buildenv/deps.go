@@ -174,6 +174,7 @@ func (r *resolver) install(ctx context.Context, files []archive.File, command []
 	if err := r.show(ctx); err != nil {
 		return engine.Image{}, err
 	}
+	r.lists.wait()
 	if err := r.apt(ctx, io.Discard, command...); err != nil {
 		if fault.ClassOf(err) == fault.Build {
 			err = fault.New(fault.DepWait, "install build dependencies: %w", err)

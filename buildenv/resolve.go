@@ -252,6 +252,7 @@ func (r *resolver) plan(ctx context.Context, want dependencies) ([]cache.Package
 		}
 		changes = append(gone, changes...)
 	}
+	r.lists.take(ctx, r.container)
 	return r.apply(changes), nil
 }
 

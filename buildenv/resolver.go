@@ -22,8 +22,8 @@ import (
 // no image holds.
 const (
 	aptConf    = "/run/dbuild/apt.conf"
-	aptLists   = "/run/dbuild/lists"
-	aptCache   = "/run/dbuild/cache"
+	aptLists   = "/run/dbuild/" + listsName
+	aptCache   = "/run/dbuild/" + cacheName
 	depsFile   = "/run/dbuild/" + depsSource + ".dsc"
 	depsSource = "build-depends"
 	policyFile = "/usr/sbin/policy-rc.d"
@@ -60,6 +60,7 @@ type resolver struct {
 	packages  map[archive.PackageKey]*deb.Package
 	origin    map[string]*archive.State // of the files, by SHA-256
 	files     []archive.File
+	lists     *keptLists // nil: none are kept
 }
 
 func (b *build) openResolver(ctx context.Context) (_ *resolver, err error) {
@@ -82,6 +83,9 @@ func (b *build) openResolver(ctx context.Context) (_ *resolver, err error) {
 	if r.view, err = b.Archive.View(ctx, r.states, b.req.Arch, nil); err != nil {
 		return nil, err
 	}
+	if err := b.findLists(ctx, r); err != nil {
+		return nil, err
+	}
 	r.engine, r.name = b.Engine, "archive-"+b.id
 	if err := r.show(ctx); err != nil {
 		return nil, err
@@ -99,6 +103,7 @@ func (r *resolver) show(ctx context.Context) (err error) {
 // before it is closed.
 func (r *resolver) enter(ctx context.Context, spec engine.Spec) (err error) {
 	if r.container != nil {
+		r.lists.wait()
 		if err := r.container.Close(ctx); err != nil {
 			return err
 		}
@@ -126,6 +131,7 @@ func (r *resolver) file(p cache.Package) (archive.File, bool) {
 func (r *resolver) close(ctx context.Context) error {
 	var err error
 	if r.container != nil {
+		r.lists.wait()
 		err = r.container.Close(ctx)
 		r.container = nil
 	}
@@ -138,11 +144,14 @@ func (r *resolver) close(ctx context.Context) error {
 	return err
 }
 
-// start gives apt its settings and the question, and lets it read the archive:
-// it verifies the same InRelease again.
+// start gives apt its settings and the question, and lets it read the archive,
+// if that was not done before: it verifies the same InRelease again.
 func (r *resolver) start(ctx context.Context, want dependencies) error {
 	if err := r.prepare(ctx, want); err != nil {
 		return err
+	}
+	if r.lists != nil && r.lists.known {
+		return nil
 	}
 	if err := r.apt(ctx, r.log, "update"); err != nil {
 		return fault.New(fault.Trust, "apt refuses the archive copy: %w", err)
@@ -154,6 +163,12 @@ func (r *resolver) start(ctx context.Context, want dependencies) error {
 // one before, which saves a second for each image. Apt takes its lists for what
 // they are only while they agree with the archive, which is the same.
 func (r *resolver) move(ctx context.Context, spec engine.Spec, want dependencies) error {
+	if r.lists != nil && r.lists.known { // nothing has to be moved
+		if err := r.enter(ctx, spec); err != nil {
+			return err
+		}
+		return r.prepare(ctx, want)
+	}
 	var lists bytes.Buffer
 	err := runStep(ctx, r.container, engine.Step{
 		// pkgcache.bin depends on what is installed; apt makes it from the other.
@@ -178,7 +193,7 @@ func (r *resolver) move(ctx context.Context, spec engine.Spec, want dependencies
 // prepare writes what apt needs into the container.
 func (r *resolver) prepare(ctx context.Context, want dependencies) error {
 	var buf bytes.Buffer
-	if err := writeFiles(&buf, []putFile{
+	if err := writeFiles(&buf, append([]putFile{
 		{Name: strings.TrimPrefix(aptConf, "/"), Text: r.settings(), Mode: 0o644},
 		{Name: strings.TrimPrefix(depsFile, "/"), Text: dscText(want), Mode: 0o644},
 		{Name: strings.TrimPrefix(answerFile, "/"), Text: debconfAnswers, Mode: 0o644},
@@ -186,7 +201,7 @@ func (r *resolver) prepare(ctx context.Context, want dependencies) error {
 		{Name: strings.TrimPrefix(aptCache, "/") + "/archives/partial", Dir: true, Mode: 0o755},
 		// Nothing may be started in a container that installs packages.
 		{Name: strings.TrimPrefix(policyFile, "/"), Text: "#!/bin/sh\nexit 101\n", Mode: 0o755},
-	}); err != nil {
+	}, r.lists.put()...)); err != nil {
 		return err
 	}
 	if _, err := r.container.PutFiles(ctx, &buf, engine.PutOptions{KeepDirs: true}); err != nil {
@@ -205,7 +220,7 @@ Dir::Etc::parts "/dev/null";
 Dir::Etc::main "/dev/null";
 Dir::State::lists "` + aptLists + `";
 Dir::Cache "` + aptCache + `";
-APT::Architecture "` + r.arch + `";
+` + r.lists.settings() + `APT::Architecture "` + r.arch + `";
 APT::Sandbox::User "root";
 APT::Install-Recommends "false";
 APT::Get::Assume-Yes "true";
@@ -292,7 +307,9 @@ type putFile struct {
 	Text     string
 	Mode     int64
 	Dir      bool
+	Link     string // target of a symbolic link
 	UID, GID int
+	Time     time.Time // zero: 1970
 }
 
 // writeFiles writes a tar of files. Parents must exist or be listed.
@@ -300,6 +317,12 @@ func writeFiles(w io.Writer, files []putFile) error {
 	tw := tar.NewWriter(w)
 	for _, f := range files {
 		h := &tar.Header{Name: f.Name, Mode: f.Mode, Uid: f.UID, Gid: f.GID, Size: int64(len(f.Text)), Typeflag: tar.TypeReg, ModTime: time.Unix(0, 0)}
+		if !f.Time.IsZero() {
+			h.ModTime = f.Time
+		}
+		if f.Link != "" {
+			h.Typeflag, h.Linkname = tar.TypeSymlink, f.Link
+		}
 		if f.Dir {
 			h.Typeflag, h.Name, h.Size = tar.TypeDir, f.Name+"/", 0
 		}

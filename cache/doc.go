@@ -10,6 +10,7 @@
 //	statements/HASH.json.asc    its detached signature
 //	statements/HASH.seal        the seal of an image, named by the SHA-256 of its bytes
 //	retired/HASH.json, .asc     statements whose image was removed; published files may lead to them
+//	kept/HASH                   a file of a [KeptDir], named by its SHA-256; can be made again
 //	in-use/HASH.N               locked and removed by the process that has the image open
 //	locks/                      lock files, never removed
 //
@@ -58,7 +59,7 @@
 //
 // Rows of the table memo(key, value, mac) are authenticated with a key derived
 // from the image key: which package set a resolver run gave, which images were
-// hashed since the boot, which packages each holds, the highest sequence number. A row whose mac is wrong
+// hashed since the boot, which packages each holds, what is in kept, the highest sequence number. A row whose mac is wrong
 // is dropped with a note. The table image_use(statement, used) is only for
 // expiry. Losing the database costs time, nothing else.
 package cache
