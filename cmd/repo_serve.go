@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -49,7 +51,7 @@ func (a *app) repoServe(ctx context.Context, o *repoOptions, r openRepo, address
 	s := r.Server()
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(l) }()
-	source, err := r.source("http://" + l.Addr().String())
+	source, err := r.source("http://" + reachable(l.Addr()))
 	if err == nil && o.json {
 		err = a.printJSON(map[string]any{"v": 1, "event": "serving", "time": time.Now().UTC(), "address": l.Addr().String(), "source": source})
 	} else if err == nil {
@@ -72,6 +74,20 @@ func (a *app) repoServe(ctx context.Context, o *repoOptions, r openRepo, address
 		return err
 	}
 	return nil // being interrupted is how a server ends
+}
+
+// reachable is an address as other machines write it: a server that listens at
+// all of them is found by the name of this machine.
+func reachable(a net.Addr) string {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok || !tcp.IP.IsUnspecified() {
+		return a.String()
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return a.String()
+	}
+	return net.JoinHostPort(host, strconv.Itoa(tcp.Port))
 }
 
 // source is the apt source of the repository as seen at a URL, in the form of

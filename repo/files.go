@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 
 	"dbuild/deb"
@@ -102,13 +103,18 @@ func (u *Upload) readList(path string) ([]deb.File, error) {
 	return rows, nil
 }
 
-// addFile adds a file with the size that it has.
+// epochInName is an epoch in a file's name, as in those that apt downloads.
+var epochInName = regexp.MustCompile(`^([^_]+_)[0-9]+%3a([^_]+_[^_]+\.u?deb)$`)
+
+// addFile adds a file with the size that it has. An archive has no epochs in its
+// names.
 func (u *Upload) addFile(path string) error {
 	fi, err := os.Lstat(path)
 	if err != nil {
 		return fault.Wrap(fault.Input, fmt.Errorf("read %q: %w", path, err))
 	}
-	u.Files = append(u.Files, File{Name: filepath.Base(path), Path: path, Size: fi.Size()})
+	name := epochInName.ReplaceAllString(filepath.Base(path), "$1$2")
+	u.Files = append(u.Files, File{Name: name, Path: path, Size: fi.Size()})
 	return nil
 }
 

@@ -2,6 +2,8 @@ package repo
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -9,10 +11,15 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// readHeaderTimeout ends connections that only keep a place.
-const readHeaderTimeout = 30 * time.Second
+// The times after which connections end that only keep a place.
+const (
+	readHeaderTimeout = 30 * time.Second
+	idleTimeout       = 5 * time.Minute
+)
 
 // Server returns an HTTP server of the repository; the caller sets its address
 // or calls Serve with a listener. It answers GET and HEAD, ranges and
@@ -26,6 +33,7 @@ func (r *Repo) Server() *http.Server {
 	return &http.Server{
 		Handler:           r.handler(),
 		ReadHeaderTimeout: readHeaderTimeout,
+		IdleTimeout:       idleTimeout,
 		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
 			return context.WithValue(ctx, pinsKey{}, &pins{targets: map[string]string{}})
 		},
@@ -43,28 +51,78 @@ type pinsKey struct{}
 
 // handler serves the files of the repository.
 func (r *Repo) handler() http.Handler {
-	files := http.FileServerFS(os.DirFS(r.dir))
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if req.Method != http.MethodGet && req.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
 			http.Error(w, "only GET and HEAD", http.StatusMethodNotAllowed)
 			return
 		}
-		clean := path.Clean("/" + req.URL.Path)
-		rel := clean[1:]
+		rel := path.Clean("/" + req.URL.Path)[1:]
 		if !public(rel) {
 			http.NotFound(w, req)
 			return
 		}
 		file := r.pinned(req.Context(), rel)
-		if fi, err := os.Stat(r.path(file)); err != nil || !fi.Mode().IsRegular() {
+		f, fi, err := openRegular(r.path(file))
+		if err != nil {
 			http.NotFound(w, req)
 			return
 		}
+		defer f.Close() //nolint:errcheck // it was only read
 		w.Header().Set("Cache-Control", cacheControl(rel))
-		inner := req.Clone(req.Context())
-		inner.URL.Path = "/" + file
-		files.ServeHTTP(w, inner)
+		w.Header().Set("Content-Type", contentType(rel))
+		http.ServeContent(w, req, "", r.modified(file, fi), f)
 	})
+}
+
+// openRegular opens a file that has bytes to serve. A named pipe, which would be
+// waited for, is none.
+func openRegular(path string) (*os.File, os.FileInfo, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	fi, err := f.Stat()
+	if err == nil && !fi.Mode().IsRegular() {
+		err = fs.ErrInvalid
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	return f, fi, nil
+}
+
+// modified is when a file last changed under its name: an index, when its
+// generation came. Two indexes of different generations may have been written in
+// the same second, and a client that asks by time would keep the older.
+func (r *Repo) modified(file string, fi os.FileInfo) time.Time {
+	parts := strings.SplitN(file, "/", 3)
+	if parts[0] == "dists" && len(parts) == 3 && !strings.Contains(file, "/by-hash/") {
+		if release, err := os.Stat(r.path(path.Join(parts[0], parts[1], "InRelease"))); err == nil {
+			return release.ModTime()
+		}
+	}
+	return fi.ModTime()
+}
+
+// contentType is what a file is, without looking into it; nothing is decoded on
+// the way.
+func contentType(rel string) string {
+	switch path.Ext(rel) {
+	case ".deb", ".udeb":
+		return "application/vnd.debian.binary-package"
+	case ".gz":
+		return "application/gzip"
+	case ".xz":
+		return "application/x-xz"
+	case ".zst":
+		return "application/zstd"
+	case "", ".asc", ".gpg", ".dsc":
+		if !strings.Contains(rel, "/by-hash/") {
+			return "text/plain; charset=utf-8"
+		}
+	}
+	return "application/octet-stream"
 }
 
 // public tells whether a path is one that clients may ask for: below dists or

@@ -157,6 +157,10 @@ func TestReadUploads(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, u.Changes.Name), u.Changes.Data, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	epoch := pkg{version: "1:3-1"}.build(t)
+	if err := os.WriteFile(filepath.Join(dir, "hello_1%3a3-1_amd64.deb"), readFile(t, epoch.Path), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	at := func(names ...string) (paths []string) {
 		for _, n := range names {
 			paths = append(paths, filepath.Join(dir, n))
@@ -172,6 +176,7 @@ func TestReadUploads(t *testing.T) {
 		{"changes", at("hello_2.10-3_amd64.changes"), []int{1}, fault.OK},
 		{"dsc", at("hello_2.10-3.dsc"), []int{3}, fault.OK},
 		{"packages by source", at("hello_2.10-3_amd64.deb", "other_2.10-3_amd64.deb", "hello-doc_2.10-3_all.deb"), []int{2, 1}, fault.OK},
+		{"as apt names it", at("hello_1%3a3-1_amd64.deb"), []int{1}, fault.OK},
 		{"something else", at("hello_2.10.orig.tar.gz"), nil, fault.Usage},
 		{"not there", at("none.deb"), nil, fault.Input},
 		{"no changes at all", at("none.changes"), nil, fault.Input},

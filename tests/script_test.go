@@ -6,6 +6,7 @@
 // testscript's own words:
 //
 //	[root] [network] [userns] [docker] [docker-registry] [podman] [user] [debsig-verify]
+//	[mmdebstrap] [debootstrap]
 //	                            conditions; what is not there may be required by
 //	                            DBUILD_TEST_NOSKIP (see internal/testenv)
 //	exits N prog args…          prog must end with exactly this code
@@ -162,6 +163,7 @@ func condition(t *testing.T) func(string) (bool, error) {
 		"podman":          installed("podman"),
 		"user":            func() bool { _, err := testenv.FindUser(); return err == nil },
 		"docker-registry": installed("docker-registry"), "debsig-verify": installed("debsig-verify"),
+		"debootstrap": installed("debootstrap"), "mmdebstrap": installed("mmdebstrap"),
 	}
 	return func(name string) (bool, error) {
 		met, ok := known[name]
