@@ -263,13 +263,15 @@ func runStep(ctx context.Context, c engine.Container, s engine.Step) error {
 }
 
 // EngineError gives what an engine returned its class: we were told to stop,
-// its disk is full, or it failed.
+// its disk is full, it cannot be used here, or it failed.
 func EngineError(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return fault.Wrap(fault.Interrupted, err)
 	case errors.Is(err, engine.ErrNoSpace), fault.ClassOf(err) == fault.Resource:
 		return fault.Wrap(fault.Resource, err)
+	case errors.Is(err, engine.ErrUnsupported):
+		return engine.Unusable(fault.Wrap(fault.Engine, err))
 	}
 	return fault.Wrap(fault.Engine, err)
 }

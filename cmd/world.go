@@ -79,7 +79,7 @@ func (a *app) open(ctx context.Context, o *common, obs buildenv.Observer) (_ *wo
 		return nil, err
 	}
 	if w.Engine, err = openEngine(ctx, chosen, w.State, obs); err != nil {
-		return nil, fault.Wrap(fault.Engine, err)
+		return nil, engine.Unusable(fault.Wrap(fault.Engine, err))
 	}
 	if w.reaped, err = w.Engine.Reap(ctx); err != nil {
 		return nil, fault.Wrap(fault.Engine, err)
@@ -111,7 +111,7 @@ func (a *app) enter(ctx context.Context, o *common, dir string) error {
 	}
 	code, err := userns.Enter()
 	if err != nil {
-		return err
+		return engine.Unusable(err)
 	}
 	return &copyEnded{code}
 }

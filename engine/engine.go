@@ -24,6 +24,7 @@ import (
 	"io"
 	"time"
 
+	"dbuild/internal/fault"
 	"dbuild/internal/tree"
 )
 
@@ -38,6 +39,20 @@ var (
 	ErrNotQuiet    = errors.New("container is running") // GetFiles or Commit before Quiesce
 	ErrTooMuch     = errors.New("limit exceeded")       // a GetFiles limit
 )
+
+// Unusable is err with a hint that also names the verb which looks for all that
+// an engine needs and mostly knows the command that mends it.
+func Unusable(err error) error {
+	const verb = "dbuild doctor shows what works here"
+	hint := fault.HintOf(err)
+	switch {
+	case fault.ClassOf(err) != fault.Engine:
+		return err
+	case hint == "":
+		return fault.WithHint(err, verb)
+	}
+	return fault.WithHint(err, "%s; %s", hint, verb)
+}
 
 // ImageID names an image within one engine; opaque, and never a tag.
 type ImageID string

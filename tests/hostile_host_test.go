@@ -86,6 +86,9 @@ func newHostileHost(t *testing.T) *hostileHost {
 	}
 	h.twins = filepath.Join(tmp, "params")
 	write(t, h.twins, paramText(common, outside))
+	if err := os.WriteFile(filepath.Join(tmp, "hostile"), h.program, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	write(t, outside["programs"], "program")
 	h.plantPrograms(t, outside)
 	var err error
@@ -289,9 +292,6 @@ func readableDisk(t *testing.T) string {
 func (h *hostileHost) testTwins(t *testing.T) {
 	dir := filepath.Dir(h.twins)
 	program := filepath.Join(dir, "hostile")
-	if err := os.WriteFile(program, h.program, 0o755); err != nil {
-		t.Fatal(err)
-	}
 	root, err := os.Open("/")
 	if err != nil {
 		t.Fatal(err)

@@ -237,8 +237,10 @@ func forks(args []string) error {
 }
 
 func signalOne([]string) error {
-	for n := syscall.Signal(1); n < 32; n++ {
-		_ = unix.Kill(1, n)
+	for range 2000 { // while it still handles one of them, too
+		for n := syscall.Signal(1); n < 32; n++ {
+			_ = unix.Kill(1, n)
+		}
 	}
 	fmt.Println("sent")
 	return nil
