@@ -128,6 +128,47 @@ func TestLostImage(t *testing.T) {
 	}
 }
 
+// TestDamagedRecord: a record that was replaced by another image's is not
+// believed, stops nothing but the use of its image, and can be removed.
+func TestDamagedRecord(t *testing.T) {
+	e := open(t)
+	one, other := importTool(t, e), importTool(t, e)
+	if one.ID == other.ID {
+		t.Fatal("both are one image")
+	}
+	path := func(id engine.ImageID) string {
+		name, _ := recordName(id)
+		return e.recordPath(name)
+	}
+	data, err := os.ReadFile(path(other.ID))
+	if err == nil {
+		err = os.WriteFile(path(one.ID), data, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Image(t.Context(), one.ID); !errors.Is(err, engine.ErrDamaged) {
+		t.Errorf("image: %v, want ErrDamaged", err)
+	}
+	if c, err := e.Create(t.Context(), engine.Spec{Image: one.ID, Purpose: engine.PurposeBuild, Network: engine.NetworkNone}); !errors.Is(err, engine.ErrDamaged) {
+		t.Errorf("create: %v, %v, want ErrDamaged", c, err)
+	}
+	maker := e.owner // which dies
+	e.owner, err = newOwner(filepath.Join(e.dir, "owners"))
+	if err := errors.Join(err, maker.close()); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := e.Reap(t.Context()); n != 0 || err != nil {
+		t.Errorf("reap: %d, %v", n, err)
+	}
+	if err := e.Remove(t.Context(), one.ID); err != nil {
+		t.Error(err)
+	}
+	if all, err := e.Images(t.Context()); err != nil || len(all) != 1 || all[0].ID != other.ID {
+		t.Errorf("images %v (%v)", all, err)
+	}
+}
+
 // TestForeignName: a name that a person gave an image does not keep it.
 func TestForeignName(t *testing.T) {
 	e := open(t)

@@ -109,7 +109,7 @@ func (e *Engine) reapImages(ctx context.Context, dead func(string) (bool, error)
 		}
 	}
 	for image, owner := range present {
-		if recorded[image] {
+		if recorded[image] || e.hasRecord(image) {
 			continue
 		}
 		gone, err := dead(owner)

@@ -102,7 +102,18 @@ func (e *Engine) removeRecord(id engine.ImageID) error {
 	return err
 }
 
-// records returns all records in order of creation.
+// hasRecord reports whether a file is there for an image of docker's, whatever
+// it says.
+func (e *Engine) hasRecord(docker string) bool {
+	name, ok := recordName(engine.ImageID(docker))
+	if !ok {
+		return false
+	}
+	_, err := os.Lstat(e.recordPath(name))
+	return err == nil
+}
+
+// records returns all records in order of creation, without damaged ones.
 func (e *Engine) records() ([]imageRecord, error) {
 	entries, err := os.ReadDir(filepath.Join(e.dir, "records"))
 	if err != nil {
@@ -120,6 +131,10 @@ func (e *Engine) records() ([]imageRecord, error) {
 		r, err := e.readRecord(engine.ImageID(id))
 		if errors.Is(err, engine.ErrNotFound) {
 			continue // removed meanwhile
+		}
+		if errors.Is(err, engine.ErrDamaged) {
+			e.report.Warn("%v", err)
+			continue
 		}
 		if err != nil {
 			return nil, err
@@ -183,6 +198,9 @@ func (e *Engine) Images(ctx context.Context) ([]engine.Image, error) {
 // Remove deletes an image or a kept container. Its parents stay.
 func (e *Engine) Remove(ctx context.Context, id engine.ImageID) error {
 	r, err := e.readRecord(id)
+	if errors.Is(err, engine.ErrDamaged) {
+		r, err = imageRecord{Docker: string(id)}, nil // what a kept container was goes with Reap
+	}
 	if err != nil {
 		return err
 	}
