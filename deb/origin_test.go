@@ -41,7 +41,7 @@ func TestOrigin(t *testing.T) {
 				if diff := cmp.Diff(plain, readParts(t, file, b.Unsigned())); diff != "" {
 					t.Errorf("without the signature: %s", diff)
 				}
-				want := "2.10\n" + string(controlTar(t)) + string(dataTar(t))
+				want := "2.10\n" + controlTar(t) + dataTar(t)
 				if diff := cmp.Diff(want, string(readParts(t, file, b.Signed()))); diff != "" {
 					t.Errorf("what is signed: %s", diff)
 				}

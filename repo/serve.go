@@ -68,7 +68,7 @@ func (r *Repo) handler() http.Handler {
 			http.NotFound(w, req)
 			return
 		}
-		defer f.Close() //nolint:errcheck // it was only read
+		defer f.Close()
 		w.Header().Set("Cache-Control", cacheControl(rel))
 		w.Header().Set("Content-Type", contentType(rel))
 		http.ServeContent(w, req, "", r.modified(file, fi), f)

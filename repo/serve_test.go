@@ -113,7 +113,12 @@ func TestServerSpeaksHTTP(t *testing.T) {
 	server.Config = e.Server()
 	server.Start()
 	defer server.Close()
-	do := func(method, path string, header ...string) *http.Response {
+	type answer struct {
+		code   int
+		header http.Header
+	}
+	do := func(method, path string, header ...string) answer {
+		t.Helper()
 		req, err := http.NewRequestWithContext(t.Context(), method, server.URL+path, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -132,19 +137,19 @@ func TestServerSpeaksHTTP(t *testing.T) {
 		if method == http.MethodHead && (len(body) > 0 || res.ContentLength < 1) {
 			t.Errorf("HEAD %s: %d bytes, length %d", path, len(body), res.ContentLength)
 		}
-		return res
+		return answer{res.StatusCode, res.Header}
 	}
 	const index, release = "/dists/bookworm/main/source/Sources.gz", "/dists/bookworm/InRelease"
 	for _, path := range []string{index, release} {
 		date := e.cur(t).release.Date.UTC().Format(http.TimeFormat)
 		res := do("HEAD", path)
-		if got := res.Header.Get("Last-Modified"); got != date || res.Header.Get("Cache-Control") != "no-cache" {
-			t.Errorf("%s: modified %s, want %s; %v", path, got, date, res.Header)
+		if got := res.header.Get("Last-Modified"); got != date || res.header.Get("Cache-Control") != "no-cache" {
+			t.Errorf("%s: modified %s, want %s; %v", path, got, date, res.header)
 		}
-		if got := do("GET", path, "If-Modified-Since", date).StatusCode; got != http.StatusNotModified {
+		if got := do("GET", path, "If-Modified-Since", date).code; got != http.StatusNotModified {
 			t.Errorf("%s again: %d", path, got)
 		}
-		if got := do("GET", path, "Range", "bytes=5-", "If-Range", date).StatusCode; got != http.StatusPartialContent {
+		if got := do("GET", path, "Range", "bytes=5-", "If-Range", date).code; got != http.StatusPartialContent {
 			t.Errorf("the rest of %s: %d", path, got)
 		}
 	}
@@ -153,20 +158,20 @@ func TestServerSpeaksHTTP(t *testing.T) {
 	e.publish(t, upload(t, "9", pkg{version: "9"}.build(t)))
 	do("GET", release)
 	for _, path := range []string{index, release} {
-		if got := do("GET", path, "If-Modified-Since", before).StatusCode; got != http.StatusOK {
+		if got := do("GET", path, "If-Modified-Since", before).code; got != http.StatusOK {
 			t.Errorf("%s of the next generation: %d", path, got)
 		}
-		if got := do("GET", path, "Range", "bytes=5-", "If-Range", before).StatusCode; got != http.StatusOK {
+		if got := do("GET", path, "Range", "bytes=5-", "If-Range", before).code; got != http.StatusOK {
 			t.Errorf("all of the next %s: %d", path, got)
 		}
 	}
 	// Names as apt writes them, and as others do.
 	for _, name := range []string{"odd_2+a~b_amd64.deb", "odd_2%2ba%7eb_amd64.deb"} {
-		if res := do("GET", "/pool/bookworm/main/h/hello/"+name); res.StatusCode != http.StatusOK || res.Header.Get("Content-Type") != "application/vnd.debian.binary-package" {
-			t.Errorf("%s: %d, %v", name, res.StatusCode, res.Header)
+		if res := do("GET", "/pool/bookworm/main/h/hello/"+name); res.code != http.StatusOK || res.header.Get("Content-Type") != "application/vnd.debian.binary-package" {
+			t.Errorf("%s: %d, %v", name, res.code, res.header)
 		}
 	}
-	if res := do("DELETE", release); res.StatusCode != http.StatusMethodNotAllowed || res.Header.Get("Allow") != "GET, HEAD" {
-		t.Errorf("DELETE: %d, %v", res.StatusCode, res.Header)
+	if res := do("DELETE", release); res.code != http.StatusMethodNotAllowed || res.header.Get("Allow") != "GET, HEAD" {
+		t.Errorf("DELETE: %d, %v", res.code, res.header)
 	}
 }
