@@ -107,10 +107,9 @@ func (s *Store) lockHead(ctx context.Context) (*lock.Lock, error) {
 }
 
 // usePath is the lock file that stands for a statement while its image is in
-// use. 256 files serve for all: that two images share one only delays a
-// removal.
+// use. That two images could share one only delays a removal.
 func (s *Store) usePath(hash string) string {
-	return filepath.Join(s.dir, "locks", "use-"+hash[:2])
+	return filepath.Join(s.dir, "locks", "use-"+hash[:4])
 }
 
 // Making is held by a process from before it makes an image until the image is
