@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,12 +47,18 @@ func podmanService(t testing.TB) string {
 	cmd.Dir = dir // conmon leaves a file called oom where it runs
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
+	// A user's Podman is a process that waits for another one, and may end
+	// without telling it; that keeps the log open.
+	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
+	cmd.WaitDelay = 10 * time.Second
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = cmd.Process.Signal(unix.SIGTERM)
+		_ = unix.Kill(-cmd.Process.Pid, unix.SIGTERM)
 		_ = cmd.Wait()
+		_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
+		killPause(t, dir)
 		_ = unix.Unmount(filepath.Join(dir, "root", "overlay"), unix.MNT_DETACH)
 		// A user cannot remove files of the subordinate ids; root does later.
 		if err := os.RemoveAll(dir); err != nil && os.Getuid() == 0 {
@@ -68,6 +76,24 @@ func podmanService(t testing.TB) string {
 	}
 	t.Fatalf("podman does not answer: %v\n%s", err, log.Bytes())
 	return ""
+}
+
+// killPause ends the process that keeps a user's namespaces for the next call of
+// Podman.
+func killPause(t testing.TB, dir string) {
+	t.Helper()
+	if os.Getuid() == 0 {
+		return
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "tmp", "pause.pid"))
+	if err != nil {
+		t.Errorf("find the process that Podman leaves: %v", err)
+		return
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || pid < 2 || unix.Kill(pid, unix.SIGKILL) != nil {
+		t.Errorf("end the process that Podman leaves: %q, %v", text, err)
+	}
 }
 
 func openPodman(t testing.TB, host string) *Engine {
