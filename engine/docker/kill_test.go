@@ -3,6 +3,7 @@ package docker
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -175,6 +176,8 @@ func leftovers(t *testing.T, e *Engine) (all []string) {
 	return all
 }
 
+// removeRecorded removes all images. A commit that ends only now makes one more,
+// which the next Reap removes.
 func removeRecorded(t *testing.T, e *Engine) {
 	t.Helper()
 	all, err := e.records()
@@ -182,7 +185,15 @@ func removeRecorded(t *testing.T, e *Engine) {
 		t.Fatal(err)
 	}
 	for i := len(all) - 1; i >= 0; i-- {
-		if err := e.Remove(t.Context(), all[i].ID); err != nil {
+		err := e.Remove(t.Context(), all[i].ID)
+		for deadline := time.Now().Add(10 * time.Second); errors.Is(err, engine.ErrInUse) && time.Now().Before(deadline); {
+			time.Sleep(50 * time.Millisecond)
+			if _, err := e.Reap(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			err = e.Remove(t.Context(), all[i].ID)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
